@@ -1,0 +1,1 @@
+//! The control plane of Pollux: VDUSE devices, their life cycle, the vDPA bus, the API.

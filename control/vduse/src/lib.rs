@@ -1,0 +1,1 @@
+//! The Linux VDUSE kernel interface, typed and without policy.

@@ -1,0 +1,1 @@
+//! Everything that a Pollux queue thread runs: rings, requests, backends, the poll loop.

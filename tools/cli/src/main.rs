@@ -1,0 +1,3 @@
+//! Serves virtio-blk disks through VDUSE from polling threads.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Throw-away virtual machines with a VDUSE kernel.
