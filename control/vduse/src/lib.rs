@@ -1,1 +1,21 @@
-//! The Linux VDUSE kernel interface, typed and without policy.
+#![doc = include_str!("../README.md")]
+#![deny(unsafe_code)]
+
+pub mod abi;
+mod config;
+mod control;
+mod device;
+mod ioctl;
+mod iotlb;
+mod message;
+mod name;
+mod queue;
+pub mod sysfs;
+
+pub use config::DeviceConfig;
+pub use control::{Control, ControlError, CreateError, DestroyError};
+pub use device::{Device, DeviceError, OpenError};
+pub use iotlb::{Access, IotlbEntry, IotlbInfo};
+pub use message::{Reply, Request, RequestKind};
+pub use name::{Name, NameError};
+pub use queue::{PackedState, QueueInfo};
