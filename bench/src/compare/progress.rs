@@ -1,0 +1,75 @@
+//! What runs now and how much is left, one line a point on standard error.
+
+use std::time::{Duration, Instant};
+
+use super::Plan;
+use crate::server::ServerKind;
+
+/// Load for counting interrupts, where nothing is timed.
+pub(super) const COUNT_TIME: Duration = Duration::from_secs(2);
+/// First guess of what a point costs beside its load: starts, stops, fio's own start.
+const OVERHEAD: Duration = Duration::from_secs(2);
+
+#[derive(Debug)]
+pub(super) struct Progress {
+    start: Instant,
+    points_done: u32,
+    points: u32,
+    rounds: u32,
+    expected: Duration,
+    counting: Duration,
+}
+
+impl Progress {
+    pub(super) fn new(plan: &Plan) -> Self {
+        let a_round = plan.servers.len() * plan.iodepths.len();
+        let points = plan
+            .rounds
+            .saturating_mul(u32::try_from(a_round).unwrap_or(u32::MAX));
+        let counted = plan
+            .servers
+            .iter()
+            .filter(|&&server| server == ServerKind::Qemu)
+            .count();
+        let counts = u32::try_from(counted * plan.iodepths.len()).unwrap_or(u32::MAX);
+        Self {
+            start: Instant::now(),
+            points_done: 0,
+            points,
+            rounds: plan.rounds,
+            expected: plan.runtime + plan.ramp_time + OVERHEAD,
+            counting: (COUNT_TIME + OVERHEAD).saturating_mul(counts),
+        }
+    }
+
+    pub(super) fn begins(&self, round: u32, server: ServerKind, iodepth: u32) {
+        eprint!(
+            "[{}/{}] round {round} of {}, {server:6} QD {iodepth:<4} about {} s left ",
+            self.points_done + 1,
+            self.points,
+            self.rounds,
+            self.left().as_secs()
+        );
+    }
+
+    pub(super) fn ends(&mut self, iops: f64) {
+        self.points_done += 1;
+        eprintln!("{iops:>12.0} IOPS");
+    }
+
+    pub(super) fn counts(&self, server: ServerKind, iodepth: u32) {
+        eprintln!("[untimed] counting interrupts of {server} QD {iodepth}");
+    }
+
+    pub(super) fn done(&self) {
+        eprintln!("done after {} s", self.start.elapsed().as_secs());
+    }
+
+    fn left(&self) -> Duration {
+        let each = match self.points_done {
+            0 => self.expected,
+            done => self.start.elapsed() / done,
+        };
+        each.saturating_mul(self.points.saturating_sub(self.points_done)) + self.counting
+    }
+}

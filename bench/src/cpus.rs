@@ -1,0 +1,152 @@
+//! Which CPUs the server and the load generator run on.
+
+use std::fs;
+
+use nix::errno::Errno;
+use nix::sched::{CpuSet, sched_getaffinity};
+use nix::unistd::Pid;
+
+/// Why CPUs could not be chosen.
+#[derive(Debug, thiserror::Error)]
+pub enum CpuError {
+    /// The affinity of this process could not be read or kept.
+    #[error("CPU {cpu}: {reason}; choose CPUs that `nproc` and `lscpu` show")]
+    Unusable {
+        /// The CPU's number.
+        cpu: usize,
+        /// What the kernel said.
+        reason: Errno,
+    },
+    /// This process may not run on the CPU that was named.
+    #[error("CPU {0}: not online or not allowed for this process; allowed are {1}")]
+    NotAllowed(usize, String),
+    /// A server that spins would starve the load generator.
+    #[error("CPUs: only {0} usable, the server and fio need one each; run on a machine with 2")]
+    TooFew(usize),
+    /// The server and the load generator would fight for it.
+    #[error("CPU {0}: named for the server and for fio; give each its own")]
+    Shared(usize),
+}
+
+/// The CPUs of the two sides, never overlapping.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Placement {
+    /// CPUs that the server under test may use.
+    pub server: Vec<usize>,
+    /// CPUs that fio may use.
+    pub fio: Vec<usize>,
+}
+
+impl Placement {
+    /// Checks the CPUs that were asked for, and picks one for each side that was not told: fio the
+    /// first CPU that is allowed, the server the next one on another core (another thread of the
+    /// same core only where there is no other).
+    ///
+    /// # Errors
+    /// A CPU that cannot be used, is named for both, or too few CPUs.
+    pub fn choose(server: &[usize], fio: &[usize]) -> Result<Self, CpuError> {
+        let allowed = allowed()?;
+        for &cpu in server.iter().chain(fio) {
+            if !allowed.contains(&cpu) {
+                return Err(CpuError::NotAllowed(cpu, join(&allowed)));
+            }
+        }
+        if let Some(&cpu) = server.iter().find(|cpu| fio.contains(cpu)) {
+            return Err(CpuError::Shared(cpu));
+        }
+        let fio = pick(fio, &allowed, server)?;
+        let server = pick(server, &allowed, &fio)?;
+        Ok(Self { server, fio })
+    }
+}
+
+fn pick(asked: &[usize], allowed: &[usize], taken: &[usize]) -> Result<Vec<usize>, CpuError> {
+    if !asked.is_empty() {
+        return Ok(asked.to_vec());
+    }
+    let free = || allowed.iter().copied().filter(|cpu| !taken.contains(cpu));
+    let near: Vec<usize> = taken.iter().flat_map(|&cpu| siblings(cpu)).collect();
+    free()
+        .find(|cpu| !near.contains(cpu))
+        .or_else(|| free().next())
+        .map(|cpu| vec![cpu])
+        .ok_or(CpuError::TooFew(allowed.len()))
+}
+
+/// CPUs that share a core with `cpu`, itself included.
+fn siblings(cpu: usize) -> Vec<usize> {
+    let path = format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
+    fs::read_to_string(path)
+        .map(|text| parse_list(&text))
+        .unwrap_or_default()
+}
+
+/// Reads the kernel's list format, such as `0-3,8`; what is not a number is left out.
+pub(crate) fn parse_list(text: &str) -> Vec<usize> {
+    let part = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        Some(first.trim().parse().ok()?..=last.trim().parse().ok()?)
+    };
+    text.split(',').filter_map(part).flatten().collect()
+}
+
+fn allowed() -> Result<Vec<usize>, CpuError> {
+    let set = sched_getaffinity(Pid::from_raw(0))
+        .map_err(|reason| CpuError::Unusable { cpu: 0, reason })?;
+    Ok((0..CpuSet::count())
+        .filter(|&cpu| set.is_set(cpu).unwrap_or(false))
+        .collect())
+}
+
+/// The set that `sched_setaffinity` takes.
+pub(crate) fn set(cpus: &[usize]) -> Result<CpuSet, CpuError> {
+    let mut set = CpuSet::new();
+    for &cpu in cpus {
+        set.set(cpu)
+            .map_err(|reason| CpuError::Unusable { cpu, reason })?;
+    }
+    Ok(set)
+}
+
+/// Comma-separated, as fio and `pollux serve --cpus` take it.
+pub(crate) fn join(cpus: &[usize]) -> String {
+    cpus.iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_read_as_the_kernel_writes_them() {
+        assert_eq!(parse_list("0-2,8\n"), [0, 1, 2, 8]);
+        assert_eq!(parse_list("5"), [5]);
+        assert_eq!(parse_list("\n"), [0usize; 0]);
+        assert_eq!(join(&[0, 1, 8]), "0,1,8");
+    }
+
+    #[test]
+    fn each_side_gets_its_own_cpu() {
+        assert_eq!(pick(&[], &[3, 4], &[]).unwrap(), [3]);
+        assert_eq!(pick(&[], &[3, 4], &[3]).unwrap(), [4]);
+        assert_eq!(pick(&[4], &[3, 4], &[3]).unwrap(), [4]);
+        assert!(matches!(pick(&[], &[3], &[3]), Err(CpuError::TooFew(1))));
+    }
+
+    #[test]
+    fn unusable_and_shared_cpus_are_refused() {
+        let here = allowed().unwrap()[0];
+        assert!(matches!(
+            Placement::choose(&[9999], &[]),
+            Err(CpuError::NotAllowed(9999, _))
+        ));
+        assert!(matches!(
+            Placement::choose(&[here], &[here]),
+            Err(CpuError::Shared(_))
+        ));
+        assert!(matches!(set(&[1 << 20]), Err(CpuError::Unusable { .. })));
+    }
+}

@@ -1,0 +1,128 @@
+//! The machine that a result was taken on.
+
+use std::fs;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{cpus, fio, server};
+
+/// What a number depends on besides the servers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Environment {
+    /// Kernel release.
+    pub kernel: String,
+    /// CPU model as the kernel names it.
+    pub cpu_model: String,
+    /// CPUs that are online.
+    pub cpus_online: usize,
+    /// The hypervisor's signature (`KVMKVMKVM`, `TCGTCGTCGTCG`, ...); none on bare metal.
+    pub hypervisor: Option<String>,
+    /// Version of this program.
+    pub pollux: String,
+    /// fio's version line.
+    pub fio: Option<String>,
+    /// qemu-storage-daemon's version line.
+    pub qemu_storage_daemon: Option<String>,
+}
+
+impl Environment {
+    /// Looks at this machine. What cannot be found out is "unknown" or none.
+    pub fn look() -> Self {
+        Self {
+            kernel: read("/proc/sys/kernel/osrelease"),
+            cpu_model: cpu_model(&read("/proc/cpuinfo")),
+            cpus_online: cpus::parse_list(&read("/sys/devices/system/cpu/online")).len(),
+            hypervisor: hypervisor(),
+            pollux: env!("CARGO_PKG_VERSION").to_owned(),
+            fio: fio::version(),
+            qemu_storage_daemon: server::qemu_version(),
+        }
+    }
+
+    /// One line for people.
+    pub fn line(&self) -> String {
+        let machine = match self.hypervisor.as_deref() {
+            None => "bare metal".to_owned(),
+            Some(signature) if signature.starts_with("TCG") => {
+                "emulated virtual machine (QEMU TCG: compare ratios only)".to_owned()
+            }
+            Some(signature) => format!("virtual machine ({signature})"),
+        };
+        format!(
+            "Linux {}, {} x {}, {machine}",
+            self.kernel, self.cpus_online, self.cpu_model
+        )
+    }
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path).map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned())
+}
+
+fn cpu_model(cpuinfo: &str) -> String {
+    let value = |line: &str| {
+        let (key, value) = line.split_once(':')?;
+        (key.trim() == "model name").then(|| value.trim().to_owned())
+    };
+    cpuinfo
+        .lines()
+        .find_map(value)
+        .unwrap_or_else(|| "unknown CPU".to_owned())
+}
+
+/// CPUID leaf 0x40000000, where the CPU says that there is a hypervisor.
+#[cfg(target_arch = "x86_64")]
+fn hypervisor() -> Option<String> {
+    use std::arch::x86_64::__cpuid;
+
+    const HYPERVISOR_PRESENT: u32 = 1 << 31;
+    if __cpuid(1).ecx & HYPERVISOR_PRESENT == 0 {
+        return None;
+    }
+    let leaf = __cpuid(0x4000_0000);
+    let signature: String = [leaf.ebx, leaf.ecx, leaf.edx]
+        .into_iter()
+        .flat_map(u32::to_le_bytes)
+        .filter(u8::is_ascii_graphic)
+        .map(char::from)
+        .collect();
+    Some(if signature.is_empty() {
+        "unknown".to_owned()
+    } else {
+        signature
+    })
+}
+
+/// Elsewhere a virtual machine shows by its firmware's device tree only.
+#[cfg(not(target_arch = "x86_64"))]
+fn hypervisor() -> Option<String> {
+    let compatible = fs::read_to_string("/proc/device-tree/hypervisor/compatible").ok()?;
+    Some(compatible.trim_matches(['\0', '\n']).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_is_described() {
+        let environment = Environment::look();
+        assert!(environment.cpus_online >= 1);
+        assert!(environment.kernel.contains('.'), "{environment:?}");
+        assert!(environment.line().starts_with("Linux "));
+    }
+
+    #[test]
+    fn the_model_is_read_and_emulation_is_told() {
+        assert_eq!(
+            cpu_model("processor\t: 0\nmodel name\t: Some CPU\n"),
+            "Some CPU"
+        );
+        assert_eq!(cpu_model(""), "unknown CPU");
+        let mut environment = Environment::look();
+        environment.hypervisor = Some("TCGTCGTCGTCG".to_owned());
+        assert!(environment.line().contains("emulated"));
+        environment.hypervisor = None;
+        assert!(environment.line().contains("bare metal"));
+    }
+}

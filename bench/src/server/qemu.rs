@@ -1,0 +1,98 @@
+//! qemu-storage-daemon with a vduse-blk export of null-co.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use nix::unistd::Pid;
+
+use super::{ServerError, ServerKind, Setup, wait_until};
+use crate::interrupt::Interrupt;
+use crate::process::Process;
+use crate::tool::QEMU;
+use crate::vdpa;
+
+const NAME: &str = "bench-qemu";
+
+#[derive(Debug)]
+pub(super) struct Qemu {
+    process: Process,
+    attached: bool,
+    node: PathBuf,
+}
+
+impl Qemu {
+    pub(super) fn start(setup: &Setup, interrupt: &Interrupt) -> Result<Self, ServerError> {
+        let mut command = Command::new(QEMU.find()?);
+        command.args(arguments(setup));
+        let shown = format!("{command:?}").replace('"', "");
+        let process = Process::spawn(command, &setup.cpus)?;
+        let mut qemu = Self {
+            process,
+            attached: false,
+            node: PathBuf::new(),
+        };
+        let device = Path::new("/dev/vduse").join(NAME);
+        let kind = ServerKind::Qemu;
+        wait_until(
+            kind,
+            "/dev/vduse node",
+            &mut qemu.process,
+            &shown,
+            interrupt,
+            || device.exists().then_some(()),
+        )?;
+        // Set first: an attach that fails half-way is undone as well.
+        qemu.attached = true;
+        vdpa::add(NAME)?;
+        qemu.node = wait_until(kind, "disk", &mut qemu.process, &shown, interrupt, || {
+            vdpa::disk(NAME).filter(|node| node.exists())
+        })?;
+        Ok(qemu)
+    }
+
+    pub(super) fn node(&self) -> &Path {
+        &self.node
+    }
+
+    pub(super) fn pid(&self) -> Pid {
+        self.process.pid()
+    }
+
+    pub(super) fn stop(mut self) -> Result<(), ServerError> {
+        self.tear_down()
+    }
+
+    /// Detaches first: a device that is attached cannot be destroyed, and would stay behind.
+    fn tear_down(&mut self) -> Result<(), ServerError> {
+        let detached = if self.attached {
+            vdpa::del(NAME)
+        } else {
+            Ok(())
+        };
+        self.attached = false;
+        self.process.stop()?;
+        Ok(detached?)
+    }
+}
+
+impl Drop for Qemu {
+    fn drop(&mut self) {
+        if let Err(error) = self.tear_down() {
+            eprintln!("{error}");
+        }
+    }
+}
+
+/// read-zeroes stays off, as QEMU has it: null-co then does the least work.
+fn arguments(setup: &Setup) -> [String; 4] {
+    let queues = setup.cpus.len();
+    [
+        "--blockdev".to_owned(),
+        format!("driver=null-co,node-name=n,size={}", setup.size),
+        "--export".to_owned(),
+        format!(
+            "type=vduse-blk,id=e,node-name=n,name={NAME},writable=on,num-queues={queues},\
+             queue-size=256"
+        ),
+    ]
+}

@@ -1,0 +1,91 @@
+//! Programs that a benchmark runs, and the Debian package each comes from.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A program that is needed is not installed.
+#[derive(Debug, thiserror::Error)]
+#[error("{program}: not found in PATH; install it with `apt-get install {package}`")]
+pub struct ToolError {
+    program: &'static str,
+    package: &'static str,
+}
+
+/// A program and where Debian has it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tool {
+    pub(crate) program: &'static str,
+    pub(crate) package: &'static str,
+}
+
+pub(crate) const FIO: Tool = Tool {
+    program: "fio",
+    package: "fio",
+};
+pub(crate) const QEMU: Tool = Tool {
+    program: "qemu-storage-daemon",
+    package: "qemu-system-common",
+};
+pub(crate) const VDPA: Tool = Tool {
+    program: "vdpa",
+    package: "iproute2",
+};
+
+// `su` without `-` leaves these out of PATH, and vdpa lives there.
+const SYSTEM_FOLDERS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
+
+impl Tool {
+    /// The program's full path.
+    pub(crate) fn find(self) -> Result<PathBuf, ToolError> {
+        let path = env::var_os("PATH").unwrap_or_default();
+        env::split_paths(&path)
+            .chain(SYSTEM_FOLDERS.iter().map(PathBuf::from))
+            .map(|folder| folder.join(self.program))
+            .find(|file| file.is_file())
+            .ok_or(ToolError {
+                program: self.program,
+                package: self.package,
+            })
+    }
+}
+
+/// The first line of `PROGRAM --version`, or `None` where the program cannot be run.
+pub(crate) fn version(program: &Path) -> Option<String> {
+    let output = Command::new(program).arg("--version").output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let line = text.lines().next()?.trim();
+    (output.status.success() && !line.is_empty()).then(|| line.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_program_names_its_package() {
+        let error = Tool {
+            program: "no-such-program",
+            package: "fio",
+        }
+        .find()
+        .unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.contains("no-such-program") && text.contains("apt-get install fio"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_present_program_is_found_and_tells_its_version() {
+        let bash = Tool {
+            program: "bash",
+            package: "bash",
+        }
+        .find()
+        .unwrap();
+        assert!(version(&bash).unwrap().contains("bash"));
+        assert_eq!(version(Path::new("/no/such/program")), None);
+    }
+}

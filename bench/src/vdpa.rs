@@ -1,0 +1,155 @@
+//! vDPA devices of other servers: attached with iproute2's `vdpa`, looked up in sysfs.
+//!
+//! Status is read from sysfs only: while an attach waits, every user of generic netlink waits.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::process::{self, ProcessError};
+use crate::tool::{ToolError, VDPA};
+
+/// Above the kernel's 30 s for one unanswered VDUSE message.
+const LIMIT: Duration = Duration::from_secs(60);
+const CONTROL: &str = "/dev/vduse/control";
+const BUS: &str = "/sys/bus/vdpa";
+const DRIVER: &str = "virtio_vdpa";
+
+/// Why a vDPA device is not usable.
+#[derive(Debug, thiserror::Error)]
+pub enum VdpaError {
+    /// This host has no VDUSE.
+    #[error(
+        "{CONTROL}: {0}; as root load it with `modprobe -a vduse virtio_vdpa`, or use \
+         `pollux vm run -- pollux bench compare`"
+    )]
+    NoVduse(io::Error),
+    /// Nothing would make a disk of the device.
+    #[error("{DRIVER}: driver not loaded; load it with `modprobe {DRIVER}`")]
+    NoDriver,
+    /// `vdpa` is not installed.
+    #[error(transparent)]
+    Missing(#[from] ToolError),
+    /// `vdpa` could not be run.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// `vdpa` failed.
+    #[error("{command}: {reason}; look at `dmesg` and `vdpa dev show`")]
+    Failed {
+        /// The command line.
+        command: String,
+        /// What it said.
+        reason: String,
+    },
+    /// Another driver could not be replaced.
+    #[error("{name}: cannot be given to {DRIVER}: {reason}; try `rmmod vhost_vdpa`")]
+    Rebind {
+        /// The device.
+        name: String,
+        /// What the kernel said.
+        reason: io::Error,
+    },
+}
+
+/// Succeeds where VDUSE devices can be made and become disks.
+pub(crate) fn check_host() -> Result<(), VdpaError> {
+    fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(CONTROL)
+        .map_err(VdpaError::NoVduse)?;
+    if !Path::new(BUS).join("drivers").join(DRIVER).exists() {
+        return Err(VdpaError::NoDriver);
+    }
+    Ok(())
+}
+
+/// Attaches the VDUSE device `name` to virtio_vdpa. Returns after the kernel's probe.
+pub(crate) fn add(name: &str) -> Result<(), VdpaError> {
+    vdpa(&["dev", "add", "name", name, "mgmtdev", "vduse"])?;
+    if driver(name).as_deref() != Some(DRIVER) {
+        rebind(name).map_err(|reason| VdpaError::Rebind {
+            name: name.to_owned(),
+            reason,
+        })?;
+    }
+    Ok(())
+}
+
+/// Detaches it.
+pub(crate) fn del(name: &str) -> Result<(), VdpaError> {
+    vdpa(&["dev", "del", name])
+}
+
+/// The disk of the device `name`, once the virtio-blk driver has made it.
+pub(crate) fn disk(name: &str) -> Option<PathBuf> {
+    disk_below(Path::new(BUS), name)
+}
+
+fn disk_below(bus: &Path, name: &str) -> Option<PathBuf> {
+    let virtio = child(&bus.join("devices").join(name), "virtio")?;
+    let disk = child(&virtio.join("block"), "")?;
+    Some(Path::new("/dev").join(disk.file_name()?))
+}
+
+/// The first entry whose name starts with `prefix`.
+fn child(folder: &Path, prefix: &str) -> Option<PathBuf> {
+    let entries = fs::read_dir(folder).ok()?.flatten();
+    entries
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix))
+        .map(|entry| entry.path())
+        .min()
+}
+
+fn driver(name: &str) -> Option<String> {
+    let link = fs::read_link(Path::new(BUS).join("devices").join(name).join("driver")).ok()?;
+    Some(link.file_name()?.to_string_lossy().into_owned())
+}
+
+/// Takes the device from the driver that was first (vhost_vdpa, where both are loaded).
+fn rebind(name: &str) -> io::Result<()> {
+    let device = Path::new(BUS).join("devices").join(name);
+    fs::write(device.join("driver_override"), DRIVER)?;
+    if device.join("driver").exists() {
+        fs::write(device.join("driver/unbind"), name)?;
+    }
+    fs::write(
+        Path::new(BUS).join("drivers").join(DRIVER).join("bind"),
+        name,
+    )
+}
+
+fn vdpa(arguments: &[&str]) -> Result<(), VdpaError> {
+    let mut command = Command::new(VDPA.find()?);
+    command.args(arguments);
+    let finished = process::run(command, &[], LIMIT, None)?;
+    let reason = match finished.status {
+        Some(status) if status.success() => return Ok(()),
+        Some(_) => finished.last_words,
+        None => format!("no answer in {} s", LIMIT.as_secs()),
+    };
+    Err(VdpaError::Failed {
+        command: format!("vdpa {}", arguments.join(" ")),
+        reason,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_disk_is_found_through_its_virtio_device() {
+        let bus = tempfile::tempdir().unwrap();
+        let device = bus.path().join("devices/q0");
+        fs::create_dir_all(device.join("power")).unwrap();
+        assert_eq!(disk_below(bus.path(), "q0"), None);
+        fs::create_dir_all(device.join("virtio3")).unwrap();
+        assert_eq!(disk_below(bus.path(), "q0"), None);
+        fs::create_dir_all(device.join("virtio3/block/vdb")).unwrap();
+        assert_eq!(disk_below(bus.path(), "q0"), Some("/dev/vdb".into()));
+        assert_eq!(disk_below(bus.path(), "q1"), None);
+    }
+}
