@@ -1,1 +1,5 @@
 //! The control plane of Pollux: VDUSE devices, their life cycle, the vDPA bus, the API.
+
+#![deny(unsafe_code)]
+
+pub mod vdpa;
