@@ -1,0 +1,56 @@
+#!/bin/busybox sh
+# PID 1 of the guest. Sets the system up, runs /pollux/command and reports over virtio-serial:
+# port 1 its stdout, 2 its stderr, 3 "ready" and "exit CODE", 4 /out as a tar.
+# Each port's data ends with $TOKEN; then the host has all of it and ends the guest.
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin
+export HOME=/root TERM=dumb LANG=C.UTF-8 RUST_BACKTRACE=1
+
+mount_at() { # TYPE FOLDER [OPTIONS]
+    mkdir -p "$2"
+    busybox mount -t "$1" ${3:+-o "$3"} "$1" "$2" || echo "pollux: no $1 at $2"
+}
+
+mount_at devtmpfs /dev
+mount_at proc /proc
+mount_at sysfs /sys
+mount_at tmpfs /run mode=755
+mount_at tmpfs /tmp mode=1777
+mount_at tmpfs /dev/shm mode=1777
+mount_at devpts /dev/pts
+mount_at debugfs /sys/kernel/debug
+mount_at hugetlbfs /dev/hugepages
+ln -s /proc/self/fd /dev/fd
+ln -s /proc/self/fd/0 /dev/stdin
+ln -s /proc/self/fd/1 /dev/stdout
+ln -s /proc/self/fd/2 /dev/stderr
+ln -s /proc/mounts /etc/mtab
+hostname pollux-vm
+ip link set lo up
+ulimit -n 65536
+echo 30 >/proc/sys/kernel/hung_task_timeout_secs
+echo 1 >/proc/sys/kernel/sysrq
+
+. /pollux/settings
+modprobe -a $MODULES || echo "pollux: not all modules were loaded: $MODULES"
+[ -d /sys/kernel/config ] && mount_at configfs /sys/kernel/config
+
+while [ ! -e /dev/vport0p4 ]; do usleep 10000; done
+exec 6>/dev/vport0p3
+
+# Through pipes: a port can be opened only once, /dev/stderr as often as the command likes.
+mkfifo /run/stdout /run/stderr
+cat /run/stdout >/dev/vport0p1 6>&- &
+cat /run/stderr >/dev/vport0p2 6>&- &
+exec 4>/run/stdout 5>/run/stderr
+cd "$HOME"
+echo ready >&6
+sh /pollux/command </dev/null >&4 2>&5 4>&- 5>&- 6>&-
+code=$?
+cd /
+printf %s "$TOKEN" >&4
+printf %s "$TOKEN" >&5
+if [ -n "$OUT" ]; then
+    { tar -C /out -cf - .; printf %s "$TOKEN"; } >/dev/vport0p4
+fi
+printf 'exit %s\n%s' "$code" "$TOKEN" >&6
+while :; do sleep 3600; done

@@ -1,0 +1,163 @@
+//! Starting QEMU with everything through inherited descriptors: no file is left behind.
+
+use std::fs::File;
+use std::io::{self, PipeReader, PipeWriter, Write};
+use std::os::fd::{AsRawFd, RawFd};
+use std::path::Path;
+use std::process::{Child, Stdio};
+
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
+use crate::child;
+use crate::error::{Context, Error};
+use crate::host;
+use crate::kernel::Kernel;
+use crate::spec::{Accel, VmSpec};
+use crate::stream::Stream;
+
+/// The guest's ports, by number from 1 (init.sh knows the same order).
+const PORTS: [Stream; 4] = [Stream::Stdout, Stream::Stderr, Stream::Status, Stream::Out];
+
+/// A running machine; killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Qemu {
+    child: Child,
+    /// What the guest sends, to be read to the end.
+    pub(crate) streams: Vec<(Stream, PipeReader)>,
+}
+
+impl Qemu {
+    /// Powers the machine on.
+    pub(crate) fn start(
+        spec: &VmSpec,
+        accel: Accel,
+        kernel: &Kernel,
+        base: &Path,
+        payload: &[u8],
+    ) -> Result<Self, Error> {
+        let initrd = initrd(base, payload).context(base, "copying the initramfs")?;
+        let pipe = |stream: Stream| io::pipe().map(|(reader, writer)| (stream, reader, writer));
+        let pipes: Vec<(Stream, PipeReader, PipeWriter)> = PORTS
+            .into_iter()
+            .chain([Stream::Log])
+            .map(pipe)
+            .collect::<io::Result<_>>()
+            .context("pipe", "making")?;
+        let (_, errors, error_writer) = pipe(Stream::Qemu).context("pipe", "making")?;
+
+        let mut command = host::command("qemu-system-x86_64");
+        command.args(machine(spec, accel));
+        command.arg("-kernel").arg(kernel.image());
+        command.args([
+            "-initrd",
+            &fd_path(initrd.as_raw_fd()),
+            "-append",
+            &spec.cmdline(),
+        ]);
+        for (number, (_, _, writer)) in pipes.iter().enumerate() {
+            command.args(channel(number + 1, writer.as_raw_fd()));
+        }
+        command.args(&spec.qemu_args);
+        command.stdout(Stdio::null()).stderr(error_writer);
+        let mut inherited: Vec<RawFd> = pipes.iter().map(|p| p.2.as_raw_fd()).collect();
+        inherited.push(initrd.as_raw_fd());
+        let child = child::spawn(&mut command, &inherited).context("qemu", "starting")?;
+        // The writers close here: then the readers end when QEMU does.
+        let mut streams: Vec<_> = pipes.into_iter().map(|p| (p.0, p.1)).collect();
+        streams.push((Stream::Qemu, errors));
+        Ok(Self { child, streams })
+    }
+
+    /// Ends the machine at once.
+    pub(crate) fn kill(&mut self) {
+        // Fails only when it has ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Qemu {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Returns the arguments that describe the machine.
+fn machine(spec: &VmSpec, accel: Accel) -> Vec<String> {
+    let accel = match accel {
+        Accel::Kvm => "kvm",
+        Accel::Tcg => "tcg,thread=multi",
+    };
+    let (cpus, memory) = (spec.cpus.to_string(), format!("{}M", spec.memory_mib));
+    let fixed = [
+        "-nodefaults",
+        "-no-user-config",
+        "-no-reboot",
+        "-display",
+        "none",
+    ];
+    let chosen = [
+        "-machine", "q35", "-accel", accel, "-cpu", "max", "-smp", &cpus, "-m", &memory,
+    ];
+    let serial = ["-device", "virtio-serial-pci,max_ports=8"];
+    fixed
+        .iter()
+        .chain(&chosen)
+        .chain(&serial)
+        .map(|arg| (*arg).to_owned())
+        .collect()
+}
+
+/// Returns the arguments for a port, or for the serial console, which comes after the ports.
+fn channel(number: usize, fd: RawFd) -> Vec<String> {
+    let chardev = format!("file,id=c{number},path={}", fd_path(fd));
+    let mut args = vec!["-chardev".to_owned(), chardev];
+    if number <= PORTS.len() {
+        args.extend([
+            "-device".to_owned(),
+            format!("virtserialport,chardev=c{number},nr={number}"),
+        ]);
+    } else {
+        args.extend(["-serial".to_owned(), format!("chardev:c{number}")]);
+    }
+    args
+}
+
+/// Returns both archives in one anonymous file.
+fn initrd(base: &Path, payload: &[u8]) -> io::Result<File> {
+    let mut initrd = File::from(memfd_create(c"initramfs", MFdFlags::MFD_CLOEXEC)?);
+    let length = io::copy(&mut File::open(base)?, &mut initrd)?;
+    // The kernel finds the next archive after padding to a multiple of 4.
+    initrd.write_all(&[0; 4][..((4 - length % 4) % 4) as usize])?;
+    initrd.write_all(payload)?;
+    Ok(initrd)
+}
+
+fn fd_path(fd: RawFd) -> String {
+    format!("/proc/self/fd/{fd}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Seek};
+
+    use super::*;
+
+    #[test]
+    fn the_second_archive_is_aligned() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = dir.path().join("base");
+        std::fs::write(&base, b"12345").unwrap();
+        let mut file = initrd(&base, b"67").unwrap();
+        file.rewind().unwrap();
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).unwrap();
+        assert_eq!(bytes, b"12345\0\0\x0067");
+    }
+
+    #[test]
+    fn ports_are_numbered_as_init_expects() {
+        assert_eq!(channel(4, 9)[3], "virtserialport,chardev=c4,nr=4");
+        assert_eq!(channel(5, 9)[2], "-serial");
+    }
+}

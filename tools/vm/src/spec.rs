@@ -1,0 +1,284 @@
+//! What to run and in what machine.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::kernel::KernelName;
+use crate::modules;
+
+/// A virtual machine and the command to run in it.
+#[derive(Debug, Clone)]
+pub struct VmSpec {
+    /// The kernel.
+    pub kernel: KernelName,
+    /// Number of virtual CPUs.
+    pub cpus: u32,
+    /// Memory in MiB.
+    pub memory_mib: u64,
+    /// Time for everything from power-on to the command's end.
+    pub timeout: Duration,
+    /// How the CPU is run; None finds out whether KVM works.
+    pub accel: Option<Accel>,
+    /// Modules to load beside those for VDUSE, and parameters of any module.
+    pub modules: Vec<Module>,
+    /// Further words of the kernel's command line.
+    pub append: Vec<String>,
+    /// Further arguments of QEMU.
+    pub qemu_args: Vec<String>,
+    /// Files and folders of the host that the guest gets.
+    pub files: Vec<GuestFile>,
+    /// Environment of the command.
+    pub env: Vec<(String, String)>,
+    /// Folder of the host that takes what the command leaves in the guest's /out.
+    pub out: Option<PathBuf>,
+    /// The command and its arguments; run without a shell, as root, in /root.
+    pub command: Vec<String>,
+}
+
+impl VmSpec {
+    /// Returns a machine with 2 CPUs, 4 GiB, kernel 6.12 and a limit of ten minutes.
+    pub fn new<S: Into<String>>(command: impl IntoIterator<Item = S>) -> Self {
+        Self {
+            kernel: KernelName::Series("6.12".to_owned()),
+            cpus: 2,
+            memory_mib: 4096,
+            timeout: Duration::from_secs(600),
+            accel: None,
+            modules: Vec::new(),
+            append: Vec::new(),
+            qemu_args: Vec::new(),
+            files: Vec::new(),
+            env: Vec::new(),
+            out: None,
+            command: command.into_iter().map(Into::into).collect(),
+        }
+    }
+
+    /// Refuses what no guest could be made of.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let invalid = |text: String| Err(Error::Invalid(text));
+        if self.command.is_empty() {
+            return invalid("command: empty; name a program after --".into());
+        }
+        if self.cpus == 0 {
+            return invalid("cpus 0: a machine needs at least 1".into());
+        }
+        if self.memory_mib < 512 {
+            return invalid(format!(
+                "memory {} MiB: too little; use 512M or more",
+                self.memory_mib
+            ));
+        }
+        for file in self.files.iter().filter_map(|file| file.guest.as_deref()) {
+            if !file.starts_with('/') || file.split('/').any(|part| part == "..") {
+                return invalid(format!(
+                    "guest path '{file}': must be absolute, without '..'"
+                ));
+            }
+        }
+        let word = |name: &str| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        match self
+            .env
+            .iter()
+            .find(|(name, _)| name.is_empty() || !word(name))
+        {
+            Some((name, _)) => invalid(format!("environment '{name}': not a variable's name")),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns the words of the kernel's command line.
+    pub(crate) fn cmdline(&self) -> String {
+        // Panics end the machine at once (-no-reboot). TCG has nothing to mitigate.
+        let fixed = [
+            "console=ttyS0",
+            "panic=-1",
+            "mitigations=off",
+            "rdinit=/init",
+        ];
+        let mut words: Vec<String> = fixed.iter().map(|word| (*word).to_owned()).collect();
+        for module in &self.modules {
+            words.extend(
+                module
+                    .params
+                    .iter()
+                    .map(|param| format!("{}.{param}", module.name)),
+            );
+        }
+        words.extend(self.append.iter().cloned());
+        words.join(" ")
+    }
+}
+
+/// How QEMU runs the guest's CPUs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accel {
+    /// By the host's CPU.
+    Kvm,
+    /// By translation: slower, but works everywhere.
+    Tcg,
+}
+
+impl Accel {
+    /// Returns the name QEMU has for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kvm => "kvm",
+            Self::Tcg => "tcg",
+        }
+    }
+}
+
+/// A kernel module and its parameters: `NAME[=PARAM=VALUE[,PARAM=VALUE]...]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Module {
+    /// Its name, with underscores.
+    pub name: String,
+    /// `PARAM=VALUE` words; passed on the kernel's command line, which also reaches modules that
+    /// are built in.
+    pub params: Vec<String>,
+}
+
+impl FromStr for Module {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let (name, params) = text
+            .split_once('=')
+            .map_or((text, None), |(n, p)| (n, Some(p)));
+        let params: Vec<String> = params
+            .into_iter()
+            .flat_map(|p| p.split(','))
+            .map(Into::into)
+            .collect();
+        let name_ok = |name: &str| {
+            !name.is_empty()
+                && name
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
+        };
+        let param_ok = |param: &String| {
+            param
+                .split_once('=')
+                .is_some_and(|(n, v)| name_ok(n) && !v.contains([' ', '\t', '"']))
+        };
+        if !name_ok(name) || !params.iter().all(param_ok) {
+            return Err(Error::Invalid(format!(
+                "module '{text}': not NAME or NAME=PARAM=VALUE[,PARAM=VALUE]; for example \
+                 virtio_blk=poll_queues=1"
+            )));
+        }
+        Ok(Self {
+            name: modules::module_name(name),
+            params,
+        })
+    }
+}
+
+/// A file or folder of the host that the guest gets: `HOST[:GUEST]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuestFile {
+    /// Its path on the host.
+    pub host: PathBuf,
+    /// Its path in the guest; None puts programs into /usr/local/bin and the rest into /root.
+    pub guest: Option<String>,
+}
+
+impl FromStr for GuestFile {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let (host, guest) = match text.split_once(':') {
+            Some((host, guest)) => (host, Some(guest.to_owned())),
+            None => (text, None),
+        };
+        if host.is_empty() || guest.as_deref() == Some("") {
+            return Err(Error::Invalid(format!(
+                "file '{text}': not HOST or HOST:GUEST"
+            )));
+        }
+        Ok(Self {
+            host: host.into(),
+            guest,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modules_and_their_parameters() {
+        let module: Module = "virtio-blk=poll_queues=1,queue_depth=64".parse().unwrap();
+        assert_eq!(module.name, "virtio_blk");
+        assert_eq!(module.params, ["poll_queues=1", "queue_depth=64"]);
+        assert!("xfs".parse::<Module>().unwrap().params.is_empty());
+        for bad in ["", "=x=1", "a b", "a=", "a=x", "a=x=1 2"] {
+            assert!(bad.parse::<Module>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn parameters_reach_the_kernels_command_line() {
+        let spec = VmSpec {
+            modules: vec!["nvme=poll_queues=2".parse().unwrap()],
+            append: vec!["nosmp".into()],
+            ..VmSpec::new(["true"])
+        };
+        assert!(
+            spec.cmdline().ends_with(" nvme.poll_queues=2 nosmp"),
+            "{}",
+            spec.cmdline()
+        );
+    }
+
+    #[test]
+    fn files() {
+        let file: GuestFile = "a/b:/root/c".parse().unwrap();
+        assert_eq!(
+            file,
+            GuestFile {
+                host: "a/b".into(),
+                guest: Some("/root/c".into())
+            }
+        );
+        assert_eq!("a".parse::<GuestFile>().unwrap().guest, None);
+        assert!("a:".parse::<GuestFile>().is_err());
+    }
+
+    #[test]
+    fn impossible_machines_are_refused() {
+        let good = VmSpec::new(["true"]);
+        assert!(good.check().is_ok());
+        let empty: [&str; 0] = [];
+        let file = GuestFile {
+            host: "a".into(),
+            guest: Some("rel/path".into()),
+        };
+        for bad in [
+            VmSpec::new(empty),
+            VmSpec {
+                cpus: 0,
+                ..good.clone()
+            },
+            VmSpec {
+                memory_mib: 100,
+                ..good.clone()
+            },
+            VmSpec {
+                files: vec![file],
+                ..good.clone()
+            },
+            VmSpec {
+                env: vec![("A B".into(), String::new())],
+                ..good.clone()
+            },
+        ] {
+            assert!(bad.check().is_err(), "{bad:?}");
+        }
+    }
+}
