@@ -22,10 +22,13 @@ const DRIVER: &str = "virtio_vdpa";
 pub enum VdpaError {
     /// This host has no VDUSE.
     #[error(
-        "{CONTROL}: {0}; as root load it with `modprobe -a vduse virtio_vdpa`, or use \
+        "{CONTROL}: {0}; load it with `modprobe -a vduse virtio_vdpa`, or use \
          `pollux vm run -- pollux bench compare`"
     )]
     NoVduse(io::Error),
+    /// This user may not make devices.
+    #[error("{CONTROL}: {0}; run it as root")]
+    NotAllowed(io::Error),
     /// Nothing would make a disk of the device.
     #[error("{DRIVER}: driver not loaded; load it with `modprobe {DRIVER}`")]
     NoDriver,
@@ -55,11 +58,10 @@ pub enum VdpaError {
 
 /// Succeeds where VDUSE devices can be made and become disks.
 pub(crate) fn check_host() -> Result<(), VdpaError> {
-    fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(CONTROL)
-        .map_err(VdpaError::NoVduse)?;
+    fs::OpenOptions::new().read(true).write(true).open(CONTROL).map_err(|e| match e.kind() {
+        io::ErrorKind::PermissionDenied => VdpaError::NotAllowed(e),
+        _ => VdpaError::NoVduse(e),
+    })?;
     if !Path::new(BUS).join("drivers").join(DRIVER).exists() {
         return Err(VdpaError::NoDriver);
     }
