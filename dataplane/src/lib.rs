@@ -12,6 +12,8 @@
 #[cfg(target_endian = "big")]
 compile_error!("shared memory is read and written as little-endian without conversion");
 
+pub mod blk;
+pub mod driver;
 pub mod limits;
 pub mod mem;
 pub mod ring;

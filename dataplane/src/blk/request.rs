@@ -1,0 +1,226 @@
+//! From a chain to a request: the header, the data, the place of the status (VIRTIO 1.3, 5.2.6).
+
+use arrayvec::ArrayVec;
+use virtio_bindings::virtio_blk::{
+    VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_GET_ID, VIRTIO_BLK_T_IN,
+    VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_WRITE_ZEROES, VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
+};
+
+use super::{Data, Geometry, Operation, SectorRange, Status};
+use crate::limits::RANGES_MAX;
+use crate::mem::Segment;
+use crate::ring::{Chain, DriverFault, Segments};
+
+const HEADER_BYTES: usize = 16;
+const RANGE_BYTES: usize = 16;
+
+/// Room for the ranges of one DISCARD or WRITE_ZEROES request.
+pub type Ranges = ArrayVec<SectorRange, RANGES_MAX>;
+
+/// A request that can be carried out or answered.
+#[derive(Debug)]
+pub enum Request<'chain, 'table> {
+    /// For the backend.
+    Operation(Operation<'chain, 'table>),
+    /// Write the serial number here.
+    GetId(Data<'chain, 'table>),
+    /// Nothing to do but to say so.
+    Answer(Status),
+}
+
+impl Request<'_, '_> {
+    /// Returns the data bytes that the device writes when the request succeeds.
+    #[inline]
+    pub fn read_bytes(&self) -> u64 {
+        match self {
+            Self::Operation(Operation::Read { range, .. }) => range.bytes(),
+            _ => 0,
+        }
+    }
+
+    /// Returns the data bytes that the device reads.
+    #[inline]
+    pub fn write_bytes(&self) -> u64 {
+        match self {
+            Self::Operation(Operation::Write { range, .. }) => range.bytes(),
+            _ => 0,
+        }
+    }
+}
+
+/// Returns the request in `chain`, checked against `geometry`. `ranges` is scratch space.
+///
+/// # Errors
+///
+/// [`DriverFault`] when there is no whole header or no place for a status.
+#[inline]
+pub fn parse<'chain, 'table>(
+    chain: &'chain mut Chain<'table>,
+    ranges: &'chain mut Ranges,
+    geometry: &Geometry,
+) -> Result<Request<'chain, 'table>, DriverFault> {
+    let mut header = [0; HEADER_BYTES];
+    let found = gather(&chain.readable, 0, &mut header);
+    if found < HEADER_BYTES {
+        return Err(DriverFault::HeaderShort(found));
+    }
+    let out = trim_front(&mut chain.readable, HEADER_BYTES);
+    let into = trim_status(&mut chain.writable).ok_or(DriverFault::StatusMissing)?;
+    let [t0, t1, t2, t3, _, _, _, _, sector @ ..] = header;
+    let kind = u32::from_le_bytes([t0, t1, t2, t3]);
+    let sector = u64::from_le_bytes(sector);
+    let operation = match kind {
+        VIRTIO_BLK_T_IN => geometry
+            .blocks(sector, length(into))
+            .map(|range| Operation::Read { range, into }),
+        VIRTIO_BLK_T_OUT if !geometry.read_only => geometry
+            .blocks(sector, length(out))
+            .map(|range| Operation::Write { range, from: out }),
+        VIRTIO_BLK_T_OUT => None,
+        VIRTIO_BLK_T_FLUSH => Some(Operation::Flush),
+        VIRTIO_BLK_T_GET_ID => return Ok(Request::GetId(into)),
+        VIRTIO_BLK_T_DISCARD if geometry.discard_sectors_max > 0 => {
+            return Ok(discard(out, ranges, geometry));
+        }
+        VIRTIO_BLK_T_WRITE_ZEROES if geometry.write_zeroes_sectors_max > 0 => {
+            return Ok(write_zeroes(out, ranges, geometry));
+        }
+        _ => return Ok(Request::Answer(Status::Unsupported)),
+    };
+    Ok(operation.map_or(Request::Answer(Status::IoError), Request::Operation))
+}
+
+#[inline]
+fn length(data: Data<'_, '_>) -> u64 {
+    data.iter().map(|segment| segment.len() as u64).sum()
+}
+
+/// Copies what lies `skip` bytes into `data` to `bytes`. Returns how much there was.
+#[inline]
+fn gather(data: Data<'_, '_>, mut skip: usize, bytes: &mut [u8]) -> usize {
+    let mut done = 0;
+    for segment in data {
+        if done == bytes.len() {
+            break;
+        }
+        if let Ok(rest) = segment.offset(skip.min(segment.len())) {
+            done += rest.copy_to(&mut bytes[done..]);
+        }
+        skip = skip.saturating_sub(segment.len());
+    }
+    done
+}
+
+/// Returns `segments` without their first `bytes` bytes, which exist.
+#[inline]
+fn trim_front<'chain, 'table>(
+    segments: &'chain mut Segments<'table>,
+    bytes: usize,
+) -> Data<'chain, 'table> {
+    let mut left = bytes;
+    for (place, segment) in segments.iter_mut().enumerate() {
+        if segment.len() > left {
+            if let Ok(rest) = segment.offset(left) {
+                *segment = rest;
+            }
+            return &segments[place..];
+        }
+        left -= segment.len();
+    }
+    &[]
+}
+
+/// Returns `segments` without their last byte, the status; `None` when there is none.
+#[inline]
+fn trim_status<'chain, 'table>(
+    segments: &'chain mut Segments<'table>,
+) -> Option<Data<'chain, 'table>> {
+    let last: &mut Segment<'table> = segments.last_mut()?;
+    if last.len() > 1 {
+        *last = last.subslice(0, last.len() - 1).ok()?;
+        return Some(segments);
+    }
+    segments.pop();
+    Some(segments)
+}
+
+fn discard<'chain, 'table>(
+    data: Data<'_, '_>,
+    ranges: &'chain mut Ranges,
+    geometry: &Geometry,
+) -> Request<'chain, 'table> {
+    let sectors_max = geometry.discard_sectors_max;
+    match read_ranges(data, ranges, geometry, sectors_max, 0) {
+        Err(status) => Request::Answer(status),
+        Ok(_) => {
+            // Linux splits at the block size but does not align what it splits: round inwards.
+            let block = u64::from(geometry.block_bytes) / super::SECTOR_BYTES;
+            for range in ranges.iter_mut() {
+                let end = (range.first + range.count) / block * block;
+                range.first = range.first.next_multiple_of(block);
+                range.count = end.saturating_sub(range.first);
+            }
+            ranges.retain(|range| range.count > 0);
+            Request::Operation(Operation::Discard(ranges))
+        }
+    }
+}
+
+fn write_zeroes<'chain, 'table>(
+    data: Data<'_, '_>,
+    ranges: &'chain mut Ranges,
+    geometry: &Geometry,
+) -> Request<'chain, 'table> {
+    let sectors_max = geometry.write_zeroes_sectors_max;
+    let flags = VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP;
+    match read_ranges(data, ranges, geometry, sectors_max, flags) {
+        Err(status) => Request::Answer(status),
+        Ok(flags) => {
+            let whole = |range: &SectorRange| geometry.blocks(range.first, range.bytes()).is_some();
+            if !ranges.iter().all(whole) {
+                return Request::Answer(Status::IoError);
+            }
+            let unmap = flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP != 0;
+            Request::Operation(Operation::WriteZeroes { ranges, unmap })
+        }
+    }
+}
+
+/// Reads `struct virtio_blk_discard_write_zeroes` entries into `ranges`. Returns the flags that all of
+/// them carry.
+fn read_ranges(
+    data: Data<'_, '_>,
+    ranges: &mut Ranges,
+    geometry: &Geometry,
+    sectors_max: u32,
+    flags_allowed: u32,
+) -> Result<u32, Status> {
+    ranges.clear();
+    let bytes = length(data) as usize;
+    let count = bytes / RANGE_BYTES;
+    let sensible = count > 0 && count <= RANGES_MAX && bytes.is_multiple_of(RANGE_BYTES);
+    if geometry.read_only || !sensible {
+        return Err(Status::IoError);
+    }
+    let mut flags_of_all = flags_allowed;
+    for place in 0..count {
+        let mut entry = [0; RANGE_BYTES];
+        gather(data, place * RANGE_BYTES, &mut entry);
+        let entry = u128::from_le_bytes(entry);
+        let (first, sectors) = (entry as u64, (entry >> 64) as u32);
+        let flags = (entry >> 96) as u32;
+        if flags & !flags_allowed != 0 {
+            return Err(Status::Unsupported);
+        }
+        flags_of_all &= flags;
+        if sectors > sectors_max {
+            return Err(Status::IoError);
+        }
+        ranges.push(
+            geometry
+                .range(first, u64::from(sectors))
+                .ok_or(Status::IoError)?,
+        );
+    }
+    Ok(flags_of_all)
+}
