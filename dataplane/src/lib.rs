@@ -12,8 +12,11 @@
 #[cfg(target_endian = "big")]
 compile_error!("shared memory is read and written as little-endian without conversion");
 
+pub mod backend;
 pub mod blk;
 pub mod driver;
 pub mod limits;
 pub mod mem;
 pub mod ring;
+pub mod stats;
+pub mod worker;

@@ -1,0 +1,81 @@
+//! What every backend promises.
+
+use std::os::fd::BorrowedFd;
+
+use crate::blk::{Geometry, Operation};
+
+/// Names a request that a backend has accepted and not yet completed. Unique in its queue.
+pub type Token = u16;
+
+/// How an operation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All of it was done.
+    Done,
+    /// It failed on the host; what it was to do may be half done.
+    Failed {
+        /// Why, as errno.
+        errno: i32,
+    },
+    /// This storage cannot do that.
+    Unsupported,
+}
+
+/// What became of an operation that was handed to a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Submission {
+    /// It is over already.
+    Complete(Outcome),
+    /// It will be returned by [`BackendQueue::complete`].
+    Pending,
+    /// There is no room now. Nothing was kept; hand it in again after a completion.
+    Busy,
+}
+
+/// One disk. Shared by the queues of a device.
+pub trait Backend: Send + Sync {
+    /// One queue's own way into the storage.
+    type Queue: BackendQueue + 'static;
+
+    /// Returns the properties of the disk.
+    fn geometry(&self) -> &Geometry;
+
+    /// Opens a queue: its own io_uring, its own NVMe queue pair.
+    ///
+    /// # Errors
+    ///
+    /// What the host said.
+    fn open_queue(&self) -> std::io::Result<Self::Queue>;
+}
+
+/// A queue into the storage, owned by one worker.
+///
+/// The memory of a pending operation stays mapped until its token is returned or
+/// [`abandon`](Self::abandon) has returned; a backend may keep its addresses that long and no longer.
+pub trait BackendQueue: Send {
+    /// Starts `operation`, to be known as `token`.
+    fn submit(&mut self, token: Token, operation: Operation<'_, '_>) -> Submission;
+
+    /// Called once after each batch of submissions: the place for one system call or doorbell.
+    fn commit(&mut self) {}
+
+    /// Takes one finished operation, without waiting.
+    fn complete(&mut self) -> Option<(Token, Outcome)> {
+        None
+    }
+
+    /// Returns how many operations are pending.
+    fn in_flight(&self) -> usize {
+        0
+    }
+
+    /// Gives up everything pending. When it returns, nothing touches the memory of those operations any
+    /// more, and none of their tokens is returned again.
+    fn abandon(&mut self) {}
+
+    /// Returns a descriptor that is readable when [`complete`](Self::complete) has something, for a
+    /// worker that sleeps. `None` when nothing is ever pending.
+    fn completion_fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+}

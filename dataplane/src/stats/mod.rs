@@ -1,0 +1,7 @@
+//! What a queue counts: written by its worker alone, read by anyone.
+
+mod counters;
+mod latency;
+
+pub use counters::{Counter, QueueCounters, QueueSnapshot};
+pub use latency::{Histogram, new_histogram};

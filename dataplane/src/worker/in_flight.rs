@@ -1,0 +1,84 @@
+//! Requests that a backend has not completed yet.
+
+use std::time::Instant;
+
+use crate::backend::Token;
+use crate::mem::Iova;
+use crate::ring::Head;
+
+/// What is needed to answer a request later.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    pub(super) head: Head,
+    pub(super) status: Iova,
+    pub(super) read_bytes: u32,
+    pub(super) write_bytes: u32,
+    pub(super) taken_at: Instant,
+}
+
+/// A slot for each head that can be in flight.
+#[derive(Debug)]
+pub(super) struct InFlightTable {
+    slots: Box<[Option<InFlight>]>,
+    count: usize,
+}
+
+impl InFlightTable {
+    /// Returns a table for a queue of `size` entries.
+    pub(super) fn new(size: u16) -> Self {
+        Self {
+            slots: (0..size).map(|_| None).collect(),
+            count: 0,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Returns whether the chain at `head` is in flight.
+    #[inline]
+    pub(super) fn contains(&self, head: u16) -> bool {
+        self.slots
+            .get(usize::from(head))
+            .is_some_and(Option::is_some)
+    }
+
+    /// Keeps `request`, whose head is not in flight.
+    #[inline]
+    pub(super) fn insert(&mut self, request: InFlight) {
+        let index = usize::from(request.head.index());
+        match self.slots.get_mut(index) {
+            Some(slot @ None) => {
+                *slot = Some(request);
+                self.count += 1;
+            }
+            // A head is below the size of its queue, and `contains` was asked before.
+            _ => request.head.abandon(),
+        }
+    }
+
+    /// Takes the request that `token` names.
+    #[inline]
+    pub(super) fn remove(&mut self, token: Token) -> Option<InFlight> {
+        let request = self.slots.get_mut(usize::from(token))?.take()?;
+        self.count -= 1;
+        Some(request)
+    }
+
+    /// Gives every request up. Returns how many there were.
+    pub(super) fn abandon(&mut self) -> usize {
+        for slot in &mut self.slots {
+            if let Some(request) = slot.take() {
+                request.head.abandon();
+            }
+        }
+        std::mem::take(&mut self.count)
+    }
+}
+
+impl Drop for InFlightTable {
+    fn drop(&mut self) {
+        self.abandon();
+    }
+}

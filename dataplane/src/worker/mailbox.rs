@@ -1,0 +1,185 @@
+//! How control talks to a worker that never waits for it: two bounded queues and two eventfds.
+//!
+//! A worker looks into its mailbox once a pass; one that sleeps is woken by an eventfd that it always
+//! sleeps on, so no command is overlooked. Each answer carries the number of its command: one that
+//! comes too late is recognised and dropped.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use crossbeam::queue::ArrayQueue;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use super::{QueueSetup, Report};
+use crate::limits::MAILBOX_COMMANDS_MAX;
+use crate::mem::RegionTable;
+use crate::ring::SetupError;
+use crate::stats::Histogram;
+
+/// What control asks of a worker.
+#[derive(Debug)]
+pub enum Command {
+    /// Serve the queue at this place. Answered by [`Answer::Started`].
+    Start(Box<QueueSetup>),
+    /// Finish what is in flight, then forget the queue and its memory. Answered by
+    /// [`Answer::Stopped`].
+    Stop,
+    /// Finish what is in flight, then use this memory. Answered by [`Answer::Started`].
+    Remap(Arc<RegionTable>),
+    /// Report latencies into this empty histogram's place. Answered by [`Answer::Latency`].
+    Latency(Box<Histogram>),
+    /// End the thread. Answered by its end.
+    Exit,
+}
+
+/// What a worker answers.
+#[derive(Debug)]
+pub enum Answer {
+    /// The queue is served, or cannot be.
+    Started(Result<(), SetupError>),
+    /// No thread touches the queue or its memory any more.
+    Stopped(Report),
+    /// Latencies since the last time.
+    Latency(Box<Histogram>),
+}
+
+/// The worker did not answer in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unanswered {
+    /// It is stuck in its backend, or has ended.
+    #[error("a worker did not answer in time")]
+    Late,
+    /// It did not even look at the commands before this one.
+    #[error("a worker does not look at its commands")]
+    Full,
+}
+
+#[derive(Debug)]
+struct Shared {
+    commands: ArrayQueue<(u64, Command)>,
+    answers: ArrayQueue<(u64, Answer)>,
+    /// Commands posted so far: one shared load tells a busy worker that there is nothing new.
+    posted: AtomicU64,
+    wake_worker: EventFd,
+    wake_control: EventFd,
+}
+
+/// Control's end.
+#[derive(Debug)]
+pub struct Mailbox {
+    shared: Arc<Shared>,
+}
+
+/// The worker's end.
+#[derive(Debug)]
+pub struct WorkerEnd {
+    shared: Arc<Shared>,
+    taken: u64,
+}
+
+impl Mailbox {
+    /// Returns the two ends of a new mailbox.
+    ///
+    /// # Errors
+    ///
+    /// When no eventfd can be had.
+    pub fn new() -> nix::Result<(Self, WorkerEnd)> {
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        let shared = Arc::new(Shared {
+            commands: ArrayQueue::new(MAILBOX_COMMANDS_MAX),
+            // One more than commands, so that a worker can always answer.
+            answers: ArrayQueue::new(MAILBOX_COMMANDS_MAX + 1),
+            posted: AtomicU64::new(0),
+            wake_worker: EventFd::from_flags(flags)?,
+            wake_control: EventFd::from_flags(flags)?,
+        });
+        Ok((
+            Self {
+                shared: Arc::clone(&shared),
+            },
+            WorkerEnd { shared, taken: 0 },
+        ))
+    }
+
+    /// Posts `command`. Returns its number, to wait for.
+    ///
+    /// # Errors
+    ///
+    /// [`Unanswered::Full`] when the worker left too many commands unread.
+    pub fn post(&self, command: Command) -> Result<u64, Unanswered> {
+        // Only one thread posts, so the number is its own.
+        let number = self.shared.posted.load(Ordering::Relaxed) + 1;
+        self.shared
+            .commands
+            .push((number, command))
+            .map_err(|_| Unanswered::Full)?;
+        // Release: pairs with the Acquire load in `take`.
+        self.shared.posted.store(number, Ordering::Release);
+        // Writing fails only when the counter is full, and then the worker is awake anyway.
+        let _ = self.shared.wake_worker.write(1);
+        Ok(number)
+    }
+
+    /// Waits for the answer to command `number` until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// [`Unanswered::Late`] when it did not come.
+    pub fn wait(&self, number: u64, deadline: Instant) -> Result<Answer, Unanswered> {
+        loop {
+            while let Some((answered, answer)) = self.shared.answers.pop() {
+                if answered == number {
+                    return Ok(answer);
+                }
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Unanswered::Late);
+            }
+            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+            let mut fds = [PollFd::new(
+                self.shared.wake_control.as_fd(),
+                PollFlags::POLLIN,
+            )];
+            match poll(&mut fds, timeout) {
+                // Cleared before the queue is looked at again, so that no answer is overlooked.
+                Ok(_) | Err(Errno::EINTR) => drop(self.shared.wake_control.read()),
+                Err(_) => return Err(Unanswered::Late),
+            }
+        }
+    }
+}
+
+impl WorkerEnd {
+    /// Takes the next command and its number. Costs one load when there is none.
+    #[inline]
+    pub fn take(&mut self) -> Option<(u64, Command)> {
+        // Acquire: pairs with the Release store in `post`; the command is in the queue by then.
+        if self.shared.posted.load(Ordering::Acquire) == self.taken {
+            return None;
+        }
+        let (number, command) = self.shared.commands.pop()?;
+        self.taken = number;
+        Some((number, command))
+    }
+
+    /// Answers command `number`. An answer that control has no room for is one that it gave up.
+    pub fn answer(&self, number: u64, answer: Answer) {
+        let _ = self.shared.answers.force_push((number, answer));
+        let _ = self.shared.wake_control.write(1);
+    }
+
+    /// Returns the eventfd that is signalled by each command.
+    pub fn wake_fd(&self) -> BorrowedFd<'_> {
+        self.shared.wake_worker.as_fd()
+    }
+
+    /// Clears the eventfd. Call [`take`](Self::take) after this, not before.
+    pub fn clear_wake(&self) {
+        let _ = self.shared.wake_worker.read();
+    }
+}

@@ -1,0 +1,21 @@
+//! How a worker reaches the driver and lets the driver reach it.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+/// The two notifications of one virtqueue. Control implements it over VDUSE; tests over nothing.
+pub trait Notifier: Send {
+    /// Interrupts the driver.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel said; the worker counts it and goes on.
+    fn interrupt(&mut self) -> io::Result<()>;
+
+    /// Has the driver's kicks signal `kick`, an eventfd, or nothing.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel said; the worker then keeps polling.
+    fn listen(&mut self, kick: Option<BorrowedFd<'_>>) -> io::Result<()>;
+}

@@ -1,0 +1,328 @@
+//! The thread itself: pinned, it polls its queue and listens to control, until it is told to end.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
+
+use core_affinity::CoreId;
+use crossbeam::atomic::AtomicCell;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use super::poller::Records;
+use super::{
+    Answer, Command, Idle, IdlePolicy, Mailbox, Notifier, PollMode, Poller, Progress, QueueSetup,
+    Report, WorkerEnd,
+};
+use crate::backend::BackendQueue;
+use crate::blk::Geometry;
+use crate::limits::DRAIN_MS_MAX;
+use crate::ring::{DriverFault, SetupError};
+use crate::stats::{Histogram, QueueCounters, new_histogram};
+
+/// How to run a worker.
+#[derive(Clone, Debug)]
+pub struct WorkerConfig {
+    /// Name of the thread, at most 15 bytes.
+    pub name: String,
+    /// CPU to stay on; the scheduler's choice without one.
+    pub cpu: Option<usize>,
+    /// How to wait.
+    pub mode: PollMode,
+    /// The disk, as the backend knows it.
+    pub geometry: Geometry,
+}
+
+/// Why a worker could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum SpawnError {
+    /// The thread could not be had.
+    #[error("cannot start a worker thread: {0}")]
+    Thread(#[source] io::Error),
+    /// An eventfd could not be had.
+    #[error("cannot make an eventfd: {0}; raise the limit of open files")]
+    EventFd(#[source] nix::Error),
+    /// The CPU is offline or forbidden.
+    #[error("cannot pin a worker to CPU {0}: it is offline or outside of this process's CPU set")]
+    Pin(usize),
+}
+
+/// A running worker, as control sees it.
+#[derive(Debug)]
+pub struct Worker {
+    /// How to talk to it.
+    pub mailbox: Mailbox,
+    /// What it counts.
+    pub counters: Arc<QueueCounters>,
+    /// Why its queue is broken, if it is.
+    pub fault: Arc<AtomicCell<Option<DriverFault>>>,
+    /// The thread.
+    pub thread: JoinHandle<()>,
+}
+
+/// Starts a worker, which waits for a queue to serve.
+///
+/// # Errors
+///
+/// [`SpawnError`] when the thread cannot be had or pinned; nothing runs then.
+pub fn spawn<Q, N>(config: WorkerConfig, backend: Q, notifier: N) -> Result<Worker, SpawnError>
+where
+    Q: BackendQueue + 'static,
+    N: Notifier + 'static,
+{
+    let (mailbox, end) = Mailbox::new().map_err(SpawnError::EventFd)?;
+    let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+    let kick = EventFd::from_flags(flags).map_err(SpawnError::EventFd)?;
+    let counters = Arc::new(QueueCounters::default());
+    let fault = Arc::new(AtomicCell::new(None));
+    let (shared_counters, shared_fault) = (Arc::clone(&counters), Arc::clone(&fault));
+    let (pinned, is_pinned) = sync_channel(1);
+    let WorkerConfig {
+        name,
+        cpu,
+        mode,
+        geometry,
+    } = config;
+    // A poller watches the thread that it is on, so all of this is put together there.
+    let body = move || {
+        if pin(cpu, &pinned) {
+            Service {
+                end,
+                kick,
+                listening: false,
+                backend,
+                notifier,
+                geometry,
+                idle: IdlePolicy::new(mode),
+                counters: shared_counters,
+                latency: Box::new(new_histogram()),
+                fault: shared_fault,
+                poller: None,
+            }
+            .run();
+        }
+    };
+    let thread = Builder::new()
+        .name(name)
+        .spawn(body)
+        .map_err(SpawnError::Thread)?;
+    match (is_pinned.recv(), cpu) {
+        (Ok(false) | Err(_), Some(cpu)) => Err(SpawnError::Pin(cpu)),
+        _ => Ok(Worker {
+            mailbox,
+            counters,
+            fault,
+            thread,
+        }),
+    }
+}
+
+/// Pins the calling thread and reports whether that worked. Returns the same.
+fn pin(cpu: Option<usize>, pinned: &SyncSender<bool>) -> bool {
+    let done = cpu.is_none_or(|id| core_affinity::set_for_current(CoreId { id }));
+    // Control waits for this, so the channel is open.
+    let _ = pinned.send(done);
+    done
+}
+
+/// Everything that one worker owns.
+struct Service<Q, N> {
+    end: WorkerEnd,
+    kick: EventFd,
+    /// Whether the driver's kicks reach `kick`.
+    listening: bool,
+    backend: Q,
+    notifier: N,
+    geometry: Geometry,
+    idle: IdlePolicy,
+    counters: Arc<QueueCounters>,
+    latency: Box<Histogram>,
+    fault: Arc<AtomicCell<Option<DriverFault>>>,
+    poller: Option<Poller>,
+}
+
+impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
+    fn run(mut self) {
+        loop {
+            while let Some((number, command)) = self.end.take() {
+                if !self.obey(number, command) {
+                    return;
+                }
+            }
+            if !self.pass() {
+                self.sleep();
+            }
+        }
+    }
+
+    /// Does one pass. Returns whether to look again at once.
+    #[inline]
+    fn pass(&mut self) -> bool {
+        let Some(poller) = &mut self.poller else {
+            return false;
+        };
+        let mut records = Records {
+            counters: &self.counters,
+            latency: &mut self.latency,
+        };
+        let progress = poller.poll_once(&mut self.backend, &self.geometry, &mut records);
+        match progress {
+            Progress::Busy(_) => {
+                self.counters.polls_busy.add(1);
+                self.idle.busy();
+                self.notify();
+                self.show_fault();
+                true
+            }
+            Progress::Idle => {
+                self.counters.polls_idle.add(1);
+                let done_for = !poller.is_running() && poller.in_flight() == 0;
+                if done_for {
+                    self.show_fault();
+                    return false;
+                }
+                std::hint::spin_loop();
+                self.idle.idle(Instant::now) == Idle::Spin
+            }
+        }
+    }
+
+    /// Interrupts the driver if it asked for that.
+    #[inline]
+    fn notify(&mut self) {
+        let Some(poller) = &mut self.poller else {
+            return;
+        };
+        if poller.queue().interrupt_wanted() {
+            self.counters.interrupts.add(1);
+            if self.notifier.interrupt().is_err() {
+                self.counters.interrupts_refused.add(1);
+            }
+        }
+    }
+
+    #[inline]
+    fn show_fault(&mut self) {
+        if let Some(fault) = self.poller.as_ref().and_then(Poller::fault) {
+            self.fault.store(Some(fault));
+        }
+    }
+
+    /// Carries a command out. Returns false when the thread is to end.
+    #[cold]
+    fn obey(&mut self, number: u64, command: Command) -> bool {
+        let answer = match command {
+            Command::Start(setup) => Answer::Started(self.start(&setup)),
+            Command::Stop => Answer::Stopped(self.stop()),
+            Command::Remap(table) => {
+                let report = self.drain();
+                let resumed = self
+                    .poller
+                    .as_ref()
+                    .map(|poller| poller.resume_in(table, report));
+                Answer::Started(resumed.map_or(Ok(()), |setup| self.start(&setup)))
+            }
+            Command::Latency(empty) => Answer::Latency(std::mem::replace(&mut self.latency, empty)),
+            Command::Exit => {
+                self.stop();
+                return false;
+            }
+        };
+        self.end.answer(number, answer);
+        true
+    }
+
+    fn start(&mut self, setup: &QueueSetup) -> Result<(), SetupError> {
+        // The old guard must be gone before the new one watches this thread.
+        self.poller = None;
+        self.fault.store(None);
+        // A reset took the kick eventfd away.
+        self.listening = false;
+        self.idle.busy();
+        self.poller = Some(Poller::new(setup)?);
+        Ok(())
+    }
+
+    fn drain(&mut self) -> Report {
+        let Some(poller) = &mut self.poller else {
+            return Report::default();
+        };
+        let deadline = Instant::now() + Duration::from_millis(DRAIN_MS_MAX);
+        let mut records = Records {
+            counters: &self.counters,
+            latency: &mut self.latency,
+        };
+        let report = poller.drain(&mut self.backend, deadline, &mut records);
+        self.notify();
+        report
+    }
+
+    fn stop(&mut self) -> Report {
+        let report = self.drain();
+        self.poller = None;
+        report
+    }
+
+    /// Sleeps until there is a command, a kick or a completion.
+    fn sleep(&mut self) {
+        if self.poller.as_ref().is_some_and(Poller::is_running) && !self.arm() {
+            return;
+        }
+        self.counters.sleeps.add(1);
+        let kicked = wait(&self.end, &self.kick, self.backend.completion_fd());
+        self.end.clear_wake();
+        if kicked {
+            self.counters.kicks.add(self.kick.read().unwrap_or(0));
+        }
+        self.disarm();
+    }
+
+    /// Asks for kicks. Returns whether it is safe to sleep.
+    fn arm(&mut self) -> bool {
+        if !self.listening {
+            if self.notifier.listen(Some(self.kick.as_fd())).is_err() {
+                return false;
+            }
+            self.listening = true;
+        }
+        let Some(poller) = &mut self.poller else {
+            return true;
+        };
+        match poller.queue().request_kick() {
+            Ok(false) => true,
+            // A request came in between, or the next pass finds out what is wrong.
+            Ok(true) | Err(_) => {
+                poller.queue().suppress_kicks();
+                false
+            }
+        }
+    }
+
+    fn disarm(&mut self) {
+        self.idle.busy();
+        if let Some(poller) = &mut self.poller {
+            poller.queue().suppress_kicks();
+        }
+        // An event-driven worker is about to sleep again: it leaves its eventfd where it is.
+        if self.listening && self.idle.mode() != PollMode::Event {
+            self.listening = self.notifier.listen(None).is_err();
+        }
+    }
+}
+
+/// Waits for any of the three. Returns whether it was a kick.
+fn wait(end: &WorkerEnd, kick: &EventFd, completions: Option<BorrowedFd<'_>>) -> bool {
+    let readable = PollFlags::POLLIN;
+    let other = completions.unwrap_or_else(|| end.wake_fd());
+    let mut fds = [
+        PollFd::new(kick.as_fd(), readable),
+        PollFd::new(end.wake_fd(), readable),
+        PollFd::new(other, readable),
+    ];
+    // An interrupted wait is a short one.
+    let _ = poll(&mut fds, PollTimeout::NONE);
+    fds[0].any().unwrap_or(false)
+}

@@ -1,0 +1,192 @@
+//! A disk under test: a driver, a worker and a backend in one process.
+
+#![allow(dead_code, unreachable_pub)]
+
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use pollux_dataplane::backend::{Backend, BackendQueue, DiskOptions, Ram};
+use pollux_dataplane::driver::{BlockDriver, Completed};
+use pollux_dataplane::worker::{
+    Answer, Command, Notifier, PollMode, QueueSetup, Report, Worker, WorkerConfig, spawn,
+};
+
+/// How long a test waits for anything before it fails.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Both notifications, as eventfds: what VDUSE does in the kernel.
+#[derive(Clone, Default)]
+pub struct Wires(Arc<Mutex<WireState>>);
+
+#[derive(Default)]
+struct WireState {
+    interrupts: u64,
+    kick: Option<OwnedFd>,
+}
+
+impl Notifier for Wires {
+    fn interrupt(&mut self) -> io::Result<()> {
+        self.0.lock().unwrap().interrupts += 1;
+        Ok(())
+    }
+
+    fn listen(&mut self, kick: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        self.0.lock().unwrap().kick = kick.map(|fd| fd.try_clone_to_owned()).transpose()?;
+        Ok(())
+    }
+}
+
+impl Wires {
+    /// Kicks the device, as VDUSE would: into the eventfd if there is one.
+    pub fn kick(&self) -> bool {
+        let state = self.0.lock().unwrap();
+        if let Some(kick) = &state.kick {
+            nix::unistd::write(kick, &1_u64.to_ne_bytes()).unwrap();
+        }
+        state.kick.is_some()
+    }
+
+    pub fn interrupts(&self) -> u64 {
+        self.0.lock().unwrap().interrupts
+    }
+}
+
+/// A served queue.
+pub struct Rig {
+    pub driver: BlockDriver,
+    pub worker: Worker,
+    pub wires: Wires,
+}
+
+impl Rig {
+    pub fn new<Q: BackendQueue + 'static>(
+        backend: &impl Backend<Queue = Q>,
+        mode: PollMode,
+        driver: BlockDriver,
+    ) -> Self {
+        let wires = Wires::default();
+        let config = WorkerConfig {
+            name: "test".into(),
+            cpu: None,
+            mode,
+            geometry: backend.geometry().clone(),
+        };
+        let queue = backend.open_queue().unwrap();
+        let worker = spawn(config, queue, wires.clone()).unwrap();
+        let mut rig = Self {
+            driver,
+            worker,
+            wires,
+        };
+        rig.start();
+        rig
+    }
+
+    pub fn ram(mode: PollMode) -> Self {
+        let driver = BlockDriver::new(64, 1 << 16, true, true).unwrap();
+        Self::new(&ram(), mode, driver)
+    }
+
+    pub fn start(&mut self) {
+        let queue = self.driver.queue.config();
+        let table = self.driver.memory().table();
+        let answer = self.ask(Command::Start(Box::new(QueueSetup { queue, table })));
+        assert!(matches!(answer, Answer::Started(Ok(()))), "{answer:?}");
+    }
+
+    pub fn stop(&self) -> Report {
+        match self.ask(Command::Stop) {
+            Answer::Stopped(report) => report,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn ask(&self, command: Command) -> Answer {
+        let number = self.worker.mailbox.post(command).unwrap();
+        self.worker
+            .mailbox
+            .wait(number, Instant::now() + PATIENCE)
+            .unwrap()
+    }
+
+    /// Publishes what was added and kicks if the device wants that.
+    pub fn publish(&mut self) {
+        self.driver.queue.publish();
+        if self.driver.queue.kick_wanted() {
+            self.wires.kick();
+        }
+    }
+
+    /// Waits for one completion.
+    pub fn wait(&mut self) -> Completed {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(completed) = self.driver.complete() {
+                return completed;
+            }
+            assert!(Instant::now() < deadline, "a request was not completed");
+            std::thread::yield_now();
+        }
+    }
+
+    /// Waits until `condition` holds.
+    pub fn until(&self, what: &str, condition: impl Fn(&Self) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !condition(self) {
+            assert!(Instant::now() < deadline, "{what} did not happen");
+            std::thread::yield_now();
+        }
+    }
+
+    pub fn request(&mut self, kind: u32, sector: u64, out: &[u8], in_bytes: u32) -> Completed {
+        self.driver.submit(kind, sector, out, in_bytes).unwrap();
+        self.publish();
+        self.wait()
+    }
+
+    pub fn write(&mut self, sector: u64, data: &[u8]) -> u8 {
+        self.driver.write(sector, data).unwrap();
+        self.publish();
+        self.wait().status
+    }
+
+    pub fn read(&mut self, sector: u64, bytes: u32) -> Completed {
+        self.driver.read(sector, bytes).unwrap();
+        self.publish();
+        self.wait()
+    }
+
+    /// Ends the thread.
+    pub fn end(self) {
+        self.worker.mailbox.post(Command::Exit).unwrap();
+        self.worker.thread.join().unwrap();
+    }
+}
+
+pub const DISK_BYTES: u64 = 1 << 20;
+
+pub fn options() -> DiskOptions {
+    DiskOptions {
+        size_bytes: DISK_BYTES,
+        serial: "serial-of-the-test".into(),
+        ..Default::default()
+    }
+}
+
+pub fn ram() -> Ram {
+    Ram::new(&options(), false).unwrap()
+}
+
+/// Returns `bytes` bytes that differ from place to place and from `seed` to `seed`.
+pub fn pattern(seed: u64, bytes: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
+    std::iter::repeat_with(next).take(bytes).collect()
+}

@@ -1,0 +1,221 @@
+//! Drivers that break the rules: each breaks its own queue, and nothing else.
+
+mod common;
+
+use common::{Rig, ram};
+use pollux_dataplane::driver::{BlockDriver, Buffer};
+use pollux_dataplane::mem::{Direction, Iova, TranslateError};
+use pollux_dataplane::ring::DriverFault;
+use pollux_dataplane::worker::PollMode;
+
+const IO_ERROR: u8 = 1;
+const NEXT: u64 = 1 << 32;
+const WRITE: u64 = 2 << 32;
+const INDIRECT: u64 = 4 << 32;
+
+/// A chain made of raw descriptors, starting with descriptor 0.
+fn hostile(descriptors: &[(u64, u64)]) -> (Rig, Iova) {
+    let driver = BlockDriver::new(16, 4096, false, true).unwrap();
+    let mut rig = Rig::new(&ram(), PollMode::Busy, driver);
+    let scratch = rig.driver.memory().allocate(4096, 4096);
+    rig.driver.memory().write(scratch, &[0xff; 4096]);
+    rig.driver.memory().write(scratch, &[0; 16]);
+    for (index, &(address, rest)) in (0..).zip(descriptors) {
+        // Small addresses are offsets into memory of the driver's.
+        let address = if address < 4096 {
+            scratch.0 + address
+        } else {
+            address
+        };
+        rig.driver.queue.write_descriptor(index, address, rest);
+    }
+    rig.driver.queue.make_available(0);
+    rig.driver.queue.publish();
+    (rig, scratch)
+}
+
+fn fault(rig: &Rig) -> DriverFault {
+    rig.until("the fault", |rig| rig.worker.fault.load().is_some());
+    rig.worker.fault.load().unwrap()
+}
+
+fn next(index: u64) -> u64 {
+    NEXT | index << 48
+}
+
+#[test]
+fn a_loop_breaks_the_queue() {
+    let (rig, _) = hostile(&[(0, 16 | next(1)), (16, 512 | next(1))]);
+    assert_eq!(fault(&rig), DriverFault::ChainTooLong(16));
+    rig.end();
+}
+
+#[test]
+fn an_index_outside_of_the_ring_breaks_the_queue() {
+    let (rig, _) = hostile(&[(0, 16 | next(16))]);
+    assert_eq!(
+        fault(&rig),
+        DriverFault::NextOutOfRange { next: 16, size: 16 }
+    );
+    rig.end();
+
+    let (mut rig, _) = hostile(&[(0, 16 | next(1)), (512, 1 | WRITE)]);
+    rig.until("a first request", |rig| {
+        rig.worker.counters.requests.get() == 1
+    });
+    rig.driver.queue.make_available(16);
+    rig.driver.queue.publish();
+    assert_eq!(
+        fault(&rig),
+        DriverFault::HeadOutOfRange { head: 16, size: 16 }
+    );
+    rig.end();
+
+    let (rig, _) = hostile(&[(0, 16 | next(1)), (512, 1 | WRITE)]);
+    rig.until("a first request", |rig| {
+        rig.worker.counters.requests.get() == 1
+    });
+    rig.driver.queue.write_avail_idx(1000);
+    assert_eq!(
+        fault(&rig),
+        DriverFault::AvailIndex {
+            from: 1,
+            to: 1000,
+            size: 16
+        }
+    );
+    rig.end();
+}
+
+#[test]
+fn an_address_outside_of_memory_is_answered_with_an_error() {
+    for (address, bytes) in [
+        (0xdead_0000_0000, 512),
+        (u64::MAX, 512),
+        (u64::MAX - 511, 512),
+    ] {
+        let chain = [
+            (0, 16 | next(1)),
+            (address, bytes | WRITE | next(2)),
+            (512, 1 | WRITE),
+        ];
+        let (mut rig, scratch) = hostile(&chain);
+        let unmapped = TranslateError::Unmapped {
+            iova: Iova(address),
+            bytes,
+        };
+        assert_eq!(fault(&rig), DriverFault::Address(unmapped));
+        assert_eq!(
+            rig.driver.memory().read(Iova(scratch.0 + 512), 1),
+            [IO_ERROR]
+        );
+        rig.end();
+    }
+}
+
+#[test]
+fn a_header_that_is_empty_short_or_writable_breaks_the_queue() {
+    let (mut rig, scratch) = hostile(&[(0, next(1)), (512, 1 | WRITE)]);
+    assert_eq!(fault(&rig), DriverFault::EmptyBuffer(scratch));
+    assert_eq!(
+        rig.driver.memory().read(Iova(scratch.0 + 512), 1),
+        [IO_ERROR]
+    );
+    rig.end();
+
+    let (mut rig, scratch) = hostile(&[(0, 16 | WRITE | next(1)), (512, 1 | WRITE)]);
+    assert_eq!(fault(&rig), DriverFault::HeaderShort(0));
+    assert_eq!(
+        rig.driver.memory().read(Iova(scratch.0 + 512), 1),
+        [IO_ERROR]
+    );
+    rig.end();
+
+    let (rig, _) = hostile(&[(0, 15 | next(1)), (512, 1 | WRITE)]);
+    assert_eq!(fault(&rig), DriverFault::HeaderShort(15));
+    rig.end();
+}
+
+#[test]
+fn a_chain_without_a_status_cannot_be_answered() {
+    let (rig, _) = hostile(&[(0, 16 | next(1)), (16, 512)]);
+    assert_eq!(fault(&rig), DriverFault::StatusMissing);
+    rig.end();
+
+    let (rig, _) = hostile(&[(512, 1 | WRITE | next(1)), (0, 16)]);
+    assert_eq!(fault(&rig), DriverFault::ReadableAfterWritable);
+    rig.end();
+}
+
+#[test]
+fn indirect_tables_are_held_to_the_rules() {
+    let (rig, _) = hostile(&[(0, 32 | INDIRECT)]);
+    assert_eq!(fault(&rig), DriverFault::IndirectNotNegotiated);
+    rig.end();
+
+    for (rest, expected) in [
+        (INDIRECT, DriverFault::IndirectLength(0)),
+        (24 | INDIRECT, DriverFault::IndirectLength(24)),
+        (32 | INDIRECT | next(1), DriverFault::IndirectNested),
+        // The scratch memory is 0xff: a descriptor with every flag.
+        (4080 | INDIRECT, DriverFault::IndirectNested),
+    ] {
+        let driver = BlockDriver::new(16, 4096, true, true).unwrap();
+        let mut rig = Rig::new(&ram(), PollMode::Busy, driver);
+        let scratch = rig.driver.memory().allocate(4096, 4096);
+        rig.driver.memory().write(scratch, &[0xff; 4096]);
+        rig.driver.queue.write_descriptor(0, scratch.0, rest);
+        rig.driver.queue.make_available(0);
+        rig.driver.queue.publish();
+        assert_eq!(fault(&rig), expected);
+        rig.end();
+    }
+}
+
+#[test]
+fn a_broken_queue_answers_every_later_request_with_an_error() {
+    let (mut rig, _) = hostile(&[(0, 15 | next(1)), (512, 1 | WRITE)]);
+    fault(&rig);
+    // Descriptor 0 is used up by the hostile chain; the driver's own bookkeeping starts there too.
+    assert!(rig.driver.queue.poll().is_some());
+    for _ in 0..20 {
+        assert_eq!(rig.read(0, 512).status, IO_ERROR);
+    }
+    rig.end();
+}
+
+#[test]
+fn another_queue_goes_on() {
+    let mut good = Rig::ram(PollMode::Busy);
+    let (bad, _) = hostile(&[(0, 16 | next(1)), (16, 512 | next(1))]);
+    fault(&bad);
+    assert_eq!(good.read(0, 512).status, 0);
+    assert_eq!(good.worker.fault.load(), None);
+    bad.end();
+    good.end();
+}
+
+#[test]
+fn a_reset_mends_the_queue() {
+    let (mut rig, _) = hostile(&[(0, 16 | next(16))]);
+    fault(&rig);
+    rig.stop();
+    rig.driver = BlockDriver::new(16, 4096, true, true).unwrap();
+    rig.start();
+    assert_eq!(rig.worker.fault.load(), None);
+    assert_eq!(rig.read(0, 512).status, 0);
+    rig.end();
+}
+
+#[test]
+fn more_buffers_than_a_queue_holds_are_refused_by_the_driver_side() {
+    let mut driver = BlockDriver::new(4, 4096, false, true).unwrap();
+    let address = driver.memory().allocate(16, 16);
+    let buffer = Buffer {
+        address,
+        bytes: 16,
+        direction: Direction::Readable,
+    };
+    let memory = pollux_dataplane::driver::DriverMemory::new(4096).unwrap();
+    assert_eq!(driver.queue.add(&memory, &[buffer; 5]), None);
+}
