@@ -127,7 +127,11 @@ impl Process {
             thread::sleep(Duration::from_millis(5));
         }
         let lines = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
-        let lines: Vec<&str> = lines.iter().map(|line| line.trim()).collect();
+        let lines: Vec<&str> = lines
+            .iter()
+            .map(|line| line.trim())
+            .filter(|line| !line.is_empty())
+            .collect();
         if lines.is_empty() {
             "it printed no error".to_owned()
         } else {
@@ -197,8 +201,7 @@ pub(crate) fn run(
     });
     let status = process.wait(limit, interrupt)?;
     if status.is_none() {
-        // fio misses a SIGTERM that comes while it starts, so killing it is nothing to report.
-        let _ = process.stop_within(SHORT_PATIENCE);
+        process.stop_within(SHORT_PATIENCE)?;
     }
     // What hangs in the kernel keeps its pipe open: no waiting for that.
     let reader = reader.filter(|_| matches!(process.ended(), Ok(Some(_))));
@@ -247,8 +250,9 @@ mod tests {
     }
 
     #[test]
-    fn a_child_is_pinned_and_stopped_when_dropped() {
+    fn a_child_is_pinned_unblocked_and_stopped_when_dropped() {
         let cpu = crate::cpus::Placement::choose(&[], &[]).map_or(0, |placement| placement.fio[0]);
+        let _interrupt = Interrupt::install().unwrap();
         let mut command = Command::new("sleep");
         command.arg("600");
         let process = Process::spawn(command, &[cpu]).unwrap();
@@ -258,6 +262,8 @@ mod tests {
             .lines()
             .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
         assert_eq!(list.unwrap().trim(), cpu.to_string());
+        let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:"));
+        assert_eq!(u64::from_str_radix(blocked.unwrap().trim(), 16), Ok(0));
         drop(process);
         assert!(fs::metadata(proc).is_err());
     }

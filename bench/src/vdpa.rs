@@ -58,10 +58,14 @@ pub enum VdpaError {
 
 /// Succeeds where VDUSE devices can be made and become disks.
 pub(crate) fn check_host() -> Result<(), VdpaError> {
-    fs::OpenOptions::new().read(true).write(true).open(CONTROL).map_err(|e| match e.kind() {
-        io::ErrorKind::PermissionDenied => VdpaError::NotAllowed(e),
-        _ => VdpaError::NoVduse(e),
-    })?;
+    fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(CONTROL)
+        .map_err(|e| match e.kind() {
+            io::ErrorKind::PermissionDenied => VdpaError::NotAllowed(e),
+            _ => VdpaError::NoVduse(e),
+        })?;
     if !Path::new(BUS).join("drivers").join(DRIVER).exists() {
         return Err(VdpaError::NoDriver);
     }
@@ -83,6 +87,11 @@ pub(crate) fn add(name: &str) -> Result<(), VdpaError> {
 /// Detaches it.
 pub(crate) fn del(name: &str) -> Result<(), VdpaError> {
     vdpa(&["dev", "del", name])
+}
+
+/// True where a device of this name is attached.
+pub(crate) fn is_attached(name: &str) -> bool {
+    Path::new(BUS).join("devices").join(name).exists()
 }
 
 /// The disk of the device `name`, once the virtio-blk driver has made it.

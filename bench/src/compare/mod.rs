@@ -1,19 +1,24 @@
 //! Compares servers on the same load, in interleaved rounds, so that a machine whose speed drifts
 //! treats them alike.
 
+mod plan;
 mod progress;
 mod result;
 mod table;
 
-use std::path::PathBuf;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::cpus::{CpuError, Placement};
 use crate::environment::Environment;
-use crate::fio::{self, FioError, LoadResult, Pattern, Workload};
+use crate::fio::{self, FioError, LoadResult, Workload};
 use crate::interrupt::{Interrupt, InterruptError};
 use crate::ioctl_count::IoctlCount;
 use crate::server::{self, Server, ServerError, ServerKind, Setup};
+use crate::tool::FIO;
+pub use plan::Plan;
 use progress::Progress;
 pub use result::{Comparison, Ending, InterruptsCounted, Point, Ratio, Row, Settings};
 
@@ -26,6 +31,9 @@ pub enum CompareError {
     /// The CPUs.
     #[error(transparent)]
     Cpu(#[from] CpuError),
+    /// Another comparison runs: both would use the same names and CPUs.
+    #[error("compare: another one runs on this host ({0}); wait for its end")]
+    Busy(io::Error),
     /// Ctrl-C could not be caught.
     #[error(transparent)]
     Interrupt(#[from] InterruptError),
@@ -40,70 +48,6 @@ pub enum CompareError {
     Stopped,
 }
 
-/// What to compare, and how.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// The `pollux` program to start.
-    pub pollux: PathBuf,
-    /// Servers, in the order of a round.
-    pub servers: Vec<ServerKind>,
-    /// Queue depths, in the order of a round.
-    pub iodepths: Vec<u32>,
-    /// Access pattern.
-    pub rw: Pattern,
-    /// Block size as fio writes it.
-    pub bs: String,
-    /// Measured time of one point.
-    pub runtime: Duration,
-    /// Load before the measured time of one point.
-    pub ramp_time: Duration,
-    /// Rounds; each measures every server at every depth.
-    pub rounds: u32,
-    /// CPUs for the servers; empty to have one chosen.
-    pub server_cpus: Vec<usize>,
-    /// CPUs for fio; empty to have one chosen.
-    pub fio_cpus: Vec<usize>,
-    /// Size of the null disk, for example `8G`.
-    pub size: String,
-    /// Poll mode of pollux.
-    pub poll: String,
-}
-
-impl Plan {
-    fn check(&self) -> Result<(), CompareError> {
-        let wrong = |text: &str| Err(CompareError::Plan(text.to_owned()));
-        if self.servers.is_empty() || self.iodepths.is_empty() || self.rounds == 0 {
-            return wrong("compare: nothing to do; give at least one server, iodepth and round");
-        }
-        if self.iodepths.contains(&0) {
-            return wrong("iodepth 0: no request could be sent; use 1 or more");
-        }
-        if self.runtime.is_zero() {
-            return wrong("runtime 0: nothing would be measured; use at least 1 second");
-        }
-        Ok(())
-    }
-
-    fn settings(&self, cpus: &Placement) -> Settings {
-        Settings {
-            servers: self.servers.clone(),
-            iodepths: self.iodepths.clone(),
-            rw: self.rw,
-            bs: self.bs.clone(),
-            runtime_ms: millis(self.runtime),
-            ramp_time_ms: millis(self.ramp_time),
-            rounds: self.rounds,
-            cpus: cpus.clone(),
-            size: self.size.clone(),
-            poll: self.poll.clone(),
-        }
-    }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
 /// Measures every server of `plan` in each round and returns all values. Progress goes to standard
 /// error. Ctrl-C, and a server or fio that fails in a later round, end it early with the rounds
 /// finished so far.
@@ -114,9 +58,8 @@ pub fn run(plan: &Plan) -> Result<Comparison, CompareError> {
     plan.check()?;
     let cpus = Placement::choose(&plan.server_cpus, &plan.fio_cpus)?;
     server::check(&plan.servers)?;
-    if fio::version().is_none() {
-        crate::tool::FIO.find().map_err(FioError::Missing)?;
-    }
+    FIO.find().map_err(FioError::Missing)?;
+    let _lock = lock().map_err(CompareError::Busy)?;
     let interrupt = Interrupt::install()?;
     let started_unix_s = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -130,7 +73,7 @@ pub fn run(plan: &Plan) -> Result<Comparison, CompareError> {
             ending = Ending::Stopped;
         }
     }
-    bench.progress.done();
+    drop(bench);
     let settings = plan.settings(&cpus);
     Ok(Comparison::new(
         started_unix_s,
@@ -140,6 +83,11 @@ pub fn run(plan: &Plan) -> Result<Comparison, CompareError> {
         counted,
         ending,
     ))
+}
+
+/// An abstract socket address has one owner, and none once that has ended, however it ended.
+fn lock() -> io::Result<UnixDatagram> {
+    UnixDatagram::bind_addr(&SocketAddr::from_abstract_name("pollux-bench-compare")?)
 }
 
 /// One run of the plan.
@@ -156,7 +104,7 @@ impl<'a> Bench<'a> {
         let setup = Setup {
             pollux: plan.pollux.clone(),
             cpus: cpus.server.clone(),
-            size: plan.size.clone(),
+            size_bytes: plan.size_bytes,
             poll: plan.poll.clone(),
         };
         let fio_cpus = &cpus.fio;
@@ -311,30 +259,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plans_that_measure_nothing_are_refused() {
-        let plan = Plan {
-            pollux: "pollux".into(),
-            servers: vec![ServerKind::Pollux],
-            iodepths: vec![1],
-            rw: Pattern::RandRead,
-            bs: "4k".to_owned(),
-            runtime: Duration::from_secs(1),
-            ramp_time: Duration::ZERO,
-            rounds: 1,
-            server_cpus: Vec::new(),
-            fio_cpus: Vec::new(),
-            size: "8G".to_owned(),
-            poll: "busy".to_owned(),
-        };
-        assert!(plan.check().is_ok());
-        let refused = |change: fn(&mut Plan)| {
-            let mut changed = plan.clone();
-            change(&mut changed);
-            run(&changed).unwrap_err().to_string()
-        };
-        assert!(refused(|plan| plan.servers.clear()).contains("nothing to do"));
-        assert!(refused(|plan| plan.rounds = 0).contains("nothing to do"));
-        assert!(refused(|plan| plan.iodepths.push(0)).contains("iodepth 0"));
-        assert!(refused(|plan| plan.runtime = Duration::ZERO).contains("runtime 0"));
+    fn there_is_one_comparison_at_a_time() {
+        let first = lock().unwrap();
+        assert_eq!(lock().unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(first);
+        lock().unwrap();
     }
 }

@@ -18,6 +18,7 @@ pub(super) struct Progress {
     rounds: u32,
     expected: Duration,
     counting: Duration,
+    line_open: bool,
 }
 
 impl Progress {
@@ -39,10 +40,12 @@ impl Progress {
             rounds: plan.rounds,
             expected: plan.runtime + plan.ramp_time + OVERHEAD,
             counting: (COUNT_TIME + OVERHEAD).saturating_mul(counts),
+            line_open: false,
         }
     }
 
-    pub(super) fn begins(&self, round: u32, server: ServerKind, iodepth: u32) {
+    pub(super) fn begins(&mut self, round: u32, server: ServerKind, iodepth: u32) {
+        self.line_open = true;
         eprint!(
             "[{}/{}] round {round} of {}, {server:6} QD {iodepth:<4} about {} s left ",
             self.points_done + 1,
@@ -54,15 +57,12 @@ impl Progress {
 
     pub(super) fn ends(&mut self, iops: f64) {
         self.points_done += 1;
+        self.line_open = false;
         eprintln!("{iops:>12.0} IOPS");
     }
 
     pub(super) fn counts(&self, server: ServerKind, iodepth: u32) {
         eprintln!("[untimed] counting interrupts of {server} QD {iodepth}");
-    }
-
-    pub(super) fn done(&self) {
-        eprintln!("done after {} s", self.start.elapsed().as_secs());
     }
 
     fn left(&self) -> Duration {
@@ -71,5 +71,14 @@ impl Progress {
             done => self.start.elapsed() / done,
         };
         each.saturating_mul(self.points.saturating_sub(self.points_done)) + self.counting
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if self.line_open {
+            eprintln!("not finished");
+        }
+        eprintln!("ended after {} s", self.start.elapsed().as_secs());
     }
 }

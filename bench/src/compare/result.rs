@@ -63,7 +63,7 @@ pub struct Settings {
     /// CPUs of either side.
     pub cpus: Placement,
     /// Size of the null disk.
-    pub size: String,
+    pub size_bytes: u64,
     /// Poll mode of pollux.
     pub poll: String,
 }
@@ -278,7 +278,7 @@ pub(super) mod tests {
                 server: vec![1],
                 fio: vec![0],
             },
-            size: "8G".to_owned(),
+            size_bytes: 1 << 30,
             poll: "busy".to_owned(),
         };
         Comparison::new(

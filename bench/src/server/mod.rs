@@ -108,8 +108,8 @@ pub struct Setup {
     pub pollux: PathBuf,
     /// CPUs that the server may use.
     pub cpus: Vec<usize>,
-    /// Size of the disk, with a suffix that both servers know, for example `8G`.
-    pub size: String,
+    /// Size of the disk. A number, as QEMU's null-co takes no suffix.
+    pub size_bytes: u64,
     /// Poll mode of pollux.
     pub poll: String,
 }

@@ -99,7 +99,7 @@ impl Pollux {
 
 fn arguments(setup: &Setup) -> Vec<String> {
     let queues = setup.cpus.len().to_string();
-    let backend = format!("null,size={}", setup.size);
+    let backend = format!("null,size={}", setup.size_bytes);
     let cpus = cpus::join(&setup.cpus);
     [
         "serve",
@@ -209,7 +209,7 @@ mod tests {
         Setup {
             pollux,
             cpus: vec![0],
-            size: "8G".to_owned(),
+            size_bytes: 1 << 30,
             poll: "busy".to_owned(),
         }
     }
@@ -235,7 +235,7 @@ mod tests {
         pollux.stop().unwrap();
         assert!(folder.path().join("stopped").exists());
         let arguments = fs::read_to_string(folder.path().join("arguments")).unwrap();
-        let expected = "serve --json --name bench-pollux --backend null,size=8G --queues 1 \
+        let expected = "serve --json --name bench-pollux --backend null,size=1073741824 --queues 1 \
                         --cpus 0 --poll busy --attach virtio\n";
         assert_eq!(arguments, expected);
     }

@@ -41,6 +41,11 @@ impl Qemu {
             interrupt,
             || device.exists().then_some(()),
         )?;
+        if vdpa::is_attached(NAME) {
+            // Left by a comparison that was killed, the only one beside us that the lock allows;
+            // qemu-storage-daemon has taken the device over, so it can be detached.
+            vdpa::del(NAME)?;
+        }
         // Set first: an attach that fails half-way is undone as well.
         qemu.attached = true;
         vdpa::add(NAME)?;
@@ -88,7 +93,7 @@ fn arguments(setup: &Setup) -> [String; 4] {
     let queues = setup.cpus.len();
     [
         "--blockdev".to_owned(),
-        format!("driver=null-co,node-name=n,size={}", setup.size),
+        format!("driver=null-co,node-name=n,size={}", setup.size_bytes),
         "--export".to_owned(),
         format!(
             "type=vduse-blk,id=e,node-name=n,name={NAME},writable=on,num-queues={queues},\

@@ -57,9 +57,9 @@ struct Compare {
     /// CPUs for fio [default: the first]
     #[arg(long, value_delimiter = ',')]
     fio_cpus: Vec<usize>,
-    /// Size of the null disk
-    #[arg(long, default_value = "8G")]
-    size: String,
+    /// Size of the null disk, with suffix K, M, G or T
+    #[arg(long, default_value = "8G", value_parser = bytes)]
+    size: u64,
     /// How pollux waits for requests: busy, adaptive, event
     #[arg(long, default_value = "busy")]
     poll: String,
@@ -71,6 +71,21 @@ struct Compare {
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse::<f64>().map_err(|e| e.to_string())?;
     Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string())
+}
+
+/// Binary suffixes, as QEMU and fio have them.
+fn bytes(text: &str) -> Result<u64, String> {
+    let (digits, shift) = match text.char_indices().last() {
+        Some((at, 'K' | 'k')) => (&text[..at], 10),
+        Some((at, 'M' | 'm')) => (&text[..at], 20),
+        Some((at, 'G' | 'g')) => (&text[..at], 30),
+        Some((at, 'T' | 't')) => (&text[..at], 40),
+        _ => (text, 0),
+    };
+    let number = digits.parse::<u64>().map_err(|e| e.to_string())?;
+    number
+        .checked_mul(1 << shift)
+        .ok_or_else(|| "more than 2^64 bytes".to_owned())
 }
 
 /// Runs one benchmark and returns the exit code; errors are printed.
@@ -91,7 +106,11 @@ impl Compare {
         let comparison = compare::run(&self.plan()?).map_err(|e| e.to_string())?;
         print(&comparison, json)?;
         let complete = comparison.ending == Ending::Complete;
-        Ok(if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(if complete {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
     }
 
     fn plan(self) -> Result<Plan, String> {
@@ -107,7 +126,7 @@ impl Compare {
             rounds: self.rounds,
             server_cpus: self.server_cpus,
             fio_cpus: self.fio_cpus,
-            size: self.size,
+            size_bytes: self.size,
             poll: self.poll,
         })
     }
@@ -121,4 +140,23 @@ fn print(comparison: &Comparison, json: bool) -> Result<(), String> {
         print!("{comparison}");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_binary_suffixes() {
+        assert_eq!(bytes("8G"), Ok(8 << 30));
+        assert_eq!(bytes("512"), Ok(512));
+        assert_eq!(bytes("4k"), Ok(4096));
+        assert!(bytes("G").is_err() && bytes("").is_err() && bytes("99999999T").is_err());
+    }
+
+    #[test]
+    fn seconds_may_have_a_fraction_but_no_sign() {
+        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
+        assert!(seconds("-1").is_err() && seconds("soon").is_err());
+    }
 }
