@@ -67,7 +67,7 @@ pub enum AttachError {
     },
     /// The driver took the device and made no disk of it.
     #[error(
-        "attached {name}, but no disk appeared (device status {status:#04x}): the daemon refused \
+        "cannot attach {name}: no disk appeared (device status {status:#04x}): the daemon refused \
          the driver's features or did not answer; see dmesg and the daemon's log"
     )]
     NoDisk {
@@ -78,14 +78,14 @@ pub enum AttachError {
     },
     /// Nothing makes disks of virtio devices.
     #[error(
-        "attached {name}, but no disk appeared: virtio_blk is not loaded; run: modprobe virtio_blk"
+        "cannot attach {name}: no disk appeared: virtio_blk is not loaded; run: modprobe virtio_blk"
     )]
     NoDiskDriver {
         /// The device.
         name: Name,
     },
     /// The driver took the device and made no character device of it.
-    #[error("attached {name} to {}, but no node appeared; see dmesg", driver.module())]
+    #[error("cannot attach {name}: {} made no node; see dmesg", driver.module())]
     NoNode {
         /// The device.
         name: Name,

@@ -1,6 +1,7 @@
 //! What a VDUSE device shows in sysfs, `/sys/class/vduse/NAME`.
 
 use crate::Name;
+use nix::errno::Errno;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -160,18 +161,23 @@ impl Sysfs {
             .write(true)
             .open(&path)
             .and_then(|mut file| io::Write::write_all(&mut file, value.as_bytes()));
-        written.map_err(|reason| match reason.kind() {
-            io::ErrorKind::NotFound => SysfsError::Missing {
-                path,
-                since: attribute.since,
+        written.map_err(
+            |reason| match Errno::from_raw(reason.raw_os_error().unwrap_or(0)) {
+                Errno::ENOENT => SysfsError::Missing {
+                    path,
+                    since: attribute.since,
+                },
+                // EOVERFLOW: a CPU mask longer than the kernel's.
+                Errno::EINVAL | Errno::EPERM | Errno::EACCES | Errno::EOVERFLOW | Errno::ERANGE => {
+                    SysfsError::Refused {
+                        path,
+                        value: value.to_owned(),
+                        rule: attribute.rule,
+                    }
+                }
+                _ => SysfsError::Other { path, reason },
             },
-            io::ErrorKind::InvalidInput | io::ErrorKind::PermissionDenied => SysfsError::Refused {
-                path,
-                value: value.to_owned(),
-                rule: attribute.rule,
-            },
-            _ => SysfsError::Other { path, reason },
-        })
+        )
     }
 }
 

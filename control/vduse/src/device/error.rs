@@ -106,6 +106,12 @@ pub enum DeviceError {
         /// The name.
         name: Name,
     },
+    /// No memory is registered.
+    #[error("VDUSE device {name}: no memory is registered; register it first")]
+    UmemMissing {
+        /// The name.
+        name: Name,
+    },
     /// The kernel no longer waits for this reply.
     #[error(
         "VDUSE device {name}: nobody waits for the reply to message {id}: it timed out or its \
@@ -146,6 +152,7 @@ impl DeviceError {
                 Self::MemoryLock { name, operation }
             }
             Errno::EEXIST if operation == "VDUSE_IOTLB_REG_UMEM" => Self::UmemExists { name },
+            Errno::ENOENT if operation == "VDUSE_IOTLB_DEREG_UMEM" => Self::UmemMissing { name },
             _ => Self::Other {
                 name,
                 operation,
