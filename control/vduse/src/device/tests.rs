@@ -107,6 +107,11 @@ fn errors_are_told_apart() {
         sorted(register, Errno::EEXIST),
         DeviceError::UmemExists { .. }
     ));
+    let deregister = "VDUSE_IOTLB_DEREG_UMEM";
+    assert!(matches!(
+        sorted(deregister, Errno::ENOENT),
+        DeviceError::UmemMissing { .. }
+    ));
     let (_folder, device) = fake();
     assert!(matches!(
         device.iotlb_info(0, 1),
