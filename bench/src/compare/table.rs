@@ -72,19 +72,23 @@ impl Comparison {
              (lowest and highest of one round)"
                 .to_owned(),
         );
-        notes.extend(self.interrupt_note());
+        if self.settings.servers.contains(&ServerKind::Qemu) {
+            notes.push(
+                "qemu: vduse-blk export of null-co, which leaves read buffers as they are; \
+                 pollux's null fills them with zeros"
+                    .to_owned(),
+            );
+            notes.push(self.interrupt_note());
+        }
         notes
     }
 
-    fn interrupt_note(&self) -> Option<String> {
-        if !self.settings.servers.contains(&ServerKind::Qemu) {
-            return None;
-        }
+    fn interrupt_note(&self) -> String {
         let reason = self
             .interrupts_counted
             .iter()
             .find_map(|count| count.reason.as_ref());
-        Some(match reason {
+        match reason {
             Some(reason) => format!("- interrupts of qemu were not counted: {reason}"),
             None if self.interrupts_counted.is_empty() => {
                 "- interrupts of qemu were not counted: the run ended before".to_owned()
@@ -92,7 +96,7 @@ impl Comparison {
             None => "interrupts of qemu: its VDUSE_VQ_INJECT_IRQ calls, traced in a separate \
                      untimed run"
                 .to_owned(),
-        })
+        }
     }
 }
 
