@@ -258,7 +258,7 @@ fn a_stopped_queue_is_left_alone_and_goes_on_where_it_was() {
     let table = rig.driver.memory().table();
     let setup = pollux_dataplane::worker::QueueSetup { queue, table };
     let answer = rig.ask(Command::Start(Box::new(setup)));
-    assert!(matches!(answer, Answer::Started(Ok(()))));
+    assert!(matches!(answer, Answer::Started(Ok(_))));
     assert_eq!(rig.wait().status, OK);
     rig.end();
 }
@@ -272,7 +272,7 @@ fn remapping_under_load_loses_nothing() {
         let table = rig.driver.memory().table();
         assert!(matches!(
             rig.ask(Command::Remap(table)),
-            Answer::Started(Ok(()))
+            Answer::Started(Ok(_))
         ));
         for _ in 0..64 {
             assert_eq!(rig.wait().status, OK);

@@ -28,7 +28,8 @@ pub enum Command {
     /// Finish what is in flight, then forget the queue and its memory. Answered by
     /// [`Answer::Stopped`].
     Stop,
-    /// Finish what is in flight, then use this memory. Answered by [`Answer::Started`].
+    /// Finish what is in flight, then use this memory. Answered by [`Answer::Started`], with index 0
+    /// when no queue is served.
     Remap(Arc<RegionTable>),
     /// Report latencies into this empty histogram's place. Answered by [`Answer::Latency`].
     Latency(Box<Histogram>),
@@ -39,8 +40,8 @@ pub enum Command {
 /// What a worker answers.
 #[derive(Debug)]
 pub enum Answer {
-    /// The queue is served, or cannot be.
-    Started(Result<(), SetupError>),
+    /// The queue is served from this avail index on, or cannot be.
+    Started(Result<u16, SetupError>),
     /// No thread touches the queue or its memory any more.
     Stopped(Report),
     /// Latencies since the last time.

@@ -223,7 +223,7 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
                     .poller
                     .as_ref()
                     .map(|poller| poller.resume_in(table, report));
-                Answer::Started(resumed.map_or(Ok(()), |setup| self.start(&setup)))
+                Answer::Started(resumed.map_or(Ok(0), |setup| self.start(&setup)))
             }
             Command::Latency(empty) => Answer::Latency(std::mem::replace(&mut self.latency, empty)),
             Command::Exit => {
@@ -235,7 +235,7 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
         true
     }
 
-    fn start(&mut self, setup: &QueueSetup) -> Result<(), SetupError> {
+    fn start(&mut self, setup: &QueueSetup) -> Result<u16, SetupError> {
         // The old guard must be gone before the new one watches this thread.
         self.poller = None;
         self.fault.store(None);
@@ -243,7 +243,7 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
         self.listening = false;
         self.idle.busy();
         self.poller = Some(Poller::new(setup)?);
-        Ok(())
+        Ok(setup.queue.next_avail)
     }
 
     fn drain(&mut self) -> Report {

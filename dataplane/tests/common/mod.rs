@@ -93,7 +93,7 @@ impl Rig {
         let queue = self.driver.queue.config();
         let table = self.driver.memory().table();
         let answer = self.ask(Command::Start(Box::new(QueueSetup { queue, table })));
-        assert!(matches!(answer, Answer::Started(Ok(()))), "{answer:?}");
+        assert!(matches!(answer, Answer::Started(Ok(_))), "{answer:?}");
     }
 
     pub fn stop(&self) -> Report {
