@@ -2,5 +2,8 @@
 
 #![deny(unsafe_code)]
 
+pub mod api;
+pub mod daemon;
+pub mod device;
 pub mod doctor;
 pub mod vdpa;

@@ -1,0 +1,44 @@
+//! The control API: JSON over HTTP on a Unix socket, one a daemon.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /v1/devices` | every device |
+//! | `GET /v1/devices/NAME` | one device |
+//! | `POST /v1/devices/NAME/attach` with `{"driver": "virtio"}` | where it is attached |
+//! | `POST /v1/devices/NAME/detach` | nothing |
+//!
+//! Errors are `{"error": "..."}` with a status of 4xx or 5xx.
+
+mod client;
+mod server;
+
+pub use client::{Client, ClientError};
+pub use server::Served;
+pub(crate) use server::{ApiError, ApiServer};
+
+use serde::{Deserialize, Serialize};
+
+use crate::vdpa::Driver;
+
+/// The body of an attach request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachBody {
+    /// The driver to bind to.
+    pub driver: Driver,
+}
+
+/// The body of a successful attach.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachedBody {
+    /// The driver bound to.
+    pub driver: Driver,
+    /// The node under /dev.
+    pub node: Option<String>,
+}
+
+/// The body of an error.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// What, why and what to do, on one line.
+    pub error: String,
+}

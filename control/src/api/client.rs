@@ -1,0 +1,221 @@
+//! The client's side: finds the daemon that serves a device, and asks it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper::{Method, Request};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+
+use super::{AttachBody, AttachedBody, ErrorBody};
+use crate::daemon::SOCKET_SUFFIX;
+use crate::device::DeviceSnapshot;
+use crate::vdpa::Driver;
+
+/// Why a daemon did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// No daemon serves it.
+    #[error(
+        "device {name} is not served: see pollux list, or start it with pollux serve --name {name}"
+    )]
+    Unknown {
+        /// The name.
+        name: String,
+    },
+    /// The daemon refused, in its own words.
+    #[error("{0}")]
+    Refused(String),
+    /// The folder with the sockets cannot be read.
+    #[error("cannot look for daemons in {path}: {reason}; run as the user that serves")]
+    Folder {
+        /// The runtime directory.
+        path: PathBuf,
+        /// Why.
+        reason: io::Error,
+    },
+    /// The connection failed half-way.
+    #[error("the daemon behind {socket} does not answer: {reason}")]
+    Connection {
+        /// Its socket.
+        socket: PathBuf,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Asks the daemons that have their sockets in one runtime directory.
+#[derive(Clone, Debug)]
+pub struct Client {
+    runtime_dir: PathBuf,
+}
+
+impl Client {
+    /// Returns a client of the daemons in `runtime_dir`.
+    pub fn new(runtime_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            runtime_dir: runtime_dir.into(),
+        }
+    }
+
+    /// Returns every device that any daemon serves, sorted by name.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`] when the sockets cannot be found or a daemon does not answer.
+    pub fn list(&self) -> Result<Vec<DeviceSnapshot>, ClientError> {
+        let mut all = Vec::new();
+        for socket in self.sockets()? {
+            let devices: Option<Vec<DeviceSnapshot>> = ask(&socket, "/v1/devices", None::<&()>)?;
+            all.extend(devices.unwrap_or_default());
+        }
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(all)
+    }
+
+    /// Returns the device `name`.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`] when no daemon serves it or its daemon does not answer.
+    pub fn show(&self, name: &str) -> Result<DeviceSnapshot, ClientError> {
+        let (_, device) = self.find(name)?;
+        Ok(device)
+    }
+
+    /// Attaches the device `name` to `driver`.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`] when no daemon serves it or the kernel refuses.
+    pub fn attach(&self, name: &str, driver: Driver) -> Result<AttachedBody, ClientError> {
+        let (socket, _) = self.find(name)?;
+        let path = format!("/v1/devices/{name}/attach");
+        ask(&socket, &path, Some(&AttachBody { driver }))?
+            .ok_or_else(|| ClientError::Unknown { name: name.into() })
+    }
+
+    /// Detaches the device `name`.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`] when no daemon serves it or the kernel refuses.
+    pub fn detach(&self, name: &str) -> Result<(), ClientError> {
+        let (socket, _) = self.find(name)?;
+        let path = format!("/v1/devices/{name}/detach");
+        ask::<()>(&socket, &path, Some(&()))?
+            .ok_or_else(|| ClientError::Unknown { name: name.into() })
+    }
+
+    fn find(&self, name: &str) -> Result<(PathBuf, DeviceSnapshot), ClientError> {
+        for socket in self.sockets()? {
+            // Names have no character that a path would have to escape: VDUSE's rules are stricter.
+            if let Some(device) = ask(&socket, &format!("/v1/devices/{name}"), None::<&()>)? {
+                return Ok((socket, device));
+            }
+        }
+        Err(ClientError::Unknown { name: name.into() })
+    }
+
+    fn sockets(&self) -> Result<Vec<PathBuf>, ClientError> {
+        let folder = |reason| ClientError::Folder {
+            path: self.runtime_dir.clone(),
+            reason,
+        };
+        let entries = match std::fs::read_dir(&self.runtime_dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.map_err(folder)?,
+        };
+        let paths = entries.map(|entry| entry.map(|entry| entry.path()));
+        let paths: Vec<PathBuf> = paths.collect::<Result<_, _>>().map_err(folder)?;
+        let is_socket = |path: &PathBuf| path.to_string_lossy().ends_with(SOCKET_SUFFIX);
+        Ok(paths.into_iter().filter(is_socket).collect())
+    }
+}
+
+/// Sends one request: a POST when there is a `body`. Returns the answer; `None` when the daemon is gone
+/// or does not know the path.
+fn ask<T: DeserializeOwned>(
+    socket: &Path,
+    path: &str,
+    body: Option<&impl Serialize>,
+) -> Result<Option<T>, ClientError> {
+    let failed = |reason: String| ClientError::Connection {
+        socket: socket.into(),
+        reason,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime.map_err(|e| failed(e.to_string()))?;
+    let body = body
+        .map(serde_json::to_vec)
+        .transpose()
+        .map_err(|e| failed(e.to_string()))?;
+    let Some((status, bytes)) = runtime
+        .block_on(exchange(socket, path, body))
+        .map_err(failed)?
+    else {
+        return Ok(None);
+    };
+    if status.is_success() {
+        return serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|e| failed(e.to_string()));
+    }
+    if status == hyper::StatusCode::NOT_FOUND {
+        return Ok(None);
+    }
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let error = serde_json::from_slice(&bytes).map_or(text, |body: ErrorBody| body.error);
+    Err(ClientError::Refused(error))
+}
+
+async fn exchange(
+    socket: &Path,
+    path: &str,
+    body: Option<Vec<u8>>,
+) -> Result<Option<(hyper::StatusCode, Bytes)>, String> {
+    let stream = match UnixStream::connect(socket).await {
+        // A daemon that was killed leaves its socket behind.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            let _ = std::fs::remove_file(socket);
+            return Ok(None);
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(|e| e.to_string())?,
+    };
+    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+    let (mut sender, connection) = handshake.map_err(|e| e.to_string())?;
+    let connection = tokio::spawn(connection);
+    let method = if body.is_some() {
+        Method::POST
+    } else {
+        Method::GET
+    };
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "pollux")
+        .header("content-type", "application/json")
+        .body(Full::new(Bytes::from(body.unwrap_or_default())))
+        .map_err(|e| e.to_string())?;
+    let response = sender
+        .send_request(request)
+        .await
+        .map_err(|e| e.to_string())?;
+    let status = response.status();
+    let bytes = response
+        .into_body()
+        .collect()
+        .await
+        .map_err(|e| e.to_string())?
+        .to_bytes();
+    drop(sender);
+    let _ = connection.await;
+    Ok(Some((status, bytes)))
+}

@@ -1,0 +1,184 @@
+//! The server's side, on a thread of its own: nothing on the data path waits for a client.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path as FilePath, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use tokio::net::UnixListener;
+use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
+use vduse::Name;
+
+use super::{AttachBody, AttachedBody, ErrorBody};
+use crate::device::{DeviceSnapshot, Viewer};
+use crate::vdpa;
+
+/// A device that this daemon serves.
+#[derive(Clone, Debug)]
+pub struct Served {
+    /// Its name.
+    pub name: Name,
+    /// A way to look at it.
+    pub viewer: Viewer,
+}
+
+/// Why the API cannot be offered.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {path}: {reason}")]
+pub(crate) struct ApiError {
+    path: PathBuf,
+    reason: io::Error,
+}
+
+/// The running server. Dropping it ends the thread and removes the socket.
+#[derive(Debug)]
+pub(crate) struct ApiServer {
+    path: PathBuf,
+    end: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl ApiServer {
+    /// Serves `devices` on a socket at `path`, which only its owner may use.
+    pub(crate) fn start(path: &FilePath, devices: Vec<Served>) -> Result<Self, ApiError> {
+        let refuse = |reason| ApiError {
+            path: path.to_owned(),
+            reason,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        let runtime = runtime.map_err(refuse)?;
+        let listener = {
+            let _context = runtime.enter();
+            UnixListener::bind(path).map_err(refuse)?
+        };
+        std::fs::set_permissions(path, PermissionsExt::from_mode(0o600)).map_err(refuse)?;
+        let (end, ended) = oneshot::channel::<()>();
+        let router = router(devices);
+        let body = move || {
+            let server = axum::serve(listener, router).with_graceful_shutdown(async {
+                // A dropped sender means the end, too.
+                let _ = ended.await;
+            });
+            if let Err(error) = runtime.block_on(server.into_future()) {
+                tracing::error!("the control API ended: {error}");
+            }
+        };
+        let thread = std::thread::Builder::new()
+            .name("api".into())
+            .spawn(body)
+            .map_err(refuse)?;
+        Ok(Self {
+            path: path.to_owned(),
+            end: Some(end),
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for ApiServer {
+    fn drop(&mut self) {
+        drop(self.end.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic of its own has been printed.
+            let _ = thread.join();
+        }
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            tracing::warn!("{} stays behind: {error}", self.path.display());
+        }
+    }
+}
+
+type Devices = Arc<Vec<Served>>;
+
+fn router(devices: Vec<Served>) -> Router {
+    Router::new()
+        .route("/v1/devices", get(list))
+        .route("/v1/devices/{name}", get(show))
+        .route("/v1/devices/{name}/attach", post(attach))
+        .route("/v1/devices/{name}/detach", post(detach))
+        .with_state(Arc::new(devices))
+}
+
+/// What a handler answers instead of a result.
+struct Refusal(StatusCode, String);
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        (self.0, Json(ErrorBody { error: self.1 })).into_response()
+    }
+}
+
+fn find(devices: &Devices, name: &str) -> Result<Served, Refusal> {
+    let found = devices.iter().find(|served| served.name.as_str() == name);
+    let unknown = || format!("device {name} is not served here: see pollux list");
+    found
+        .cloned()
+        .ok_or_else(|| Refusal(StatusCode::NOT_FOUND, unknown()))
+}
+
+/// Runs what blocks outside of the server's own thread.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Refusal> {
+    let failed = |error: tokio::task::JoinError| {
+        Refusal(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+    };
+    spawn_blocking(work).await.map_err(failed)
+}
+
+async fn snapshot(served: Served) -> Result<DeviceSnapshot, Refusal> {
+    let name = served.name.clone();
+    let busy = format!("device {name} does not answer: its control thread waits for a worker");
+    let seen = blocking(move || served.viewer.snapshot()).await?;
+    seen.ok_or(Refusal(StatusCode::SERVICE_UNAVAILABLE, busy))
+}
+
+async fn list(State(devices): State<Devices>) -> Result<Json<Vec<DeviceSnapshot>>, Refusal> {
+    let mut all = Vec::new();
+    for served in devices.iter() {
+        all.push(snapshot(served.clone()).await?);
+    }
+    Ok(Json(all))
+}
+
+async fn show(
+    State(devices): State<Devices>,
+    Path(name): Path<String>,
+) -> Result<Json<DeviceSnapshot>, Refusal> {
+    Ok(Json(snapshot(find(&devices, &name)?).await?))
+}
+
+async fn attach(
+    State(devices): State<Devices>,
+    Path(name): Path<String>,
+    Json(AttachBody { driver }): Json<AttachBody>,
+) -> Result<Json<AttachedBody>, Refusal> {
+    let name = find(&devices, &name)?.name;
+    let attached = blocking(move || vdpa::attach(&name, driver)).await?;
+    let attached = attached.map_err(|e| Refusal(StatusCode::CONFLICT, e.to_string()))?;
+    let node = attached.node.map(|node| node.display().to_string());
+    Ok(Json(AttachedBody {
+        driver: attached.driver,
+        node,
+    }))
+}
+
+async fn detach(
+    State(devices): State<Devices>,
+    Path(name): Path<String>,
+) -> Result<Json<()>, Refusal> {
+    let name = find(&devices, &name)?.name;
+    let detached = blocking(move || vdpa::detach(&name)).await?;
+    detached
+        .map(Json)
+        .map_err(|e| Refusal(StatusCode::CONFLICT, e.to_string()))
+}

@@ -1,0 +1,14 @@
+//! The daemon: devices, the API and the signals that end it.
+
+mod claim;
+mod serve;
+mod signals;
+
+pub use claim::ClaimError;
+pub use serve::{DaemonError, Event, ServeRequest, serve};
+
+/// Where daemons keep their sockets and locks.
+pub const RUNTIME_DIR: &str = "/run/pollux";
+
+/// How the name of a daemon's socket ends.
+pub(crate) const SOCKET_SUFFIX: &str = ".sock";

@@ -1,0 +1,23 @@
+//! One VDUSE device: made, served and unmade here.
+//!
+//! A control thread owns the device's messages and status; one worker a virtqueue owns its ring. The
+//! control thread never touches a ring and never waits for a worker without a bound.
+
+mod backend;
+mod cpus;
+mod create;
+mod memory;
+mod notifier;
+mod options;
+mod snapshot;
+mod status;
+mod thread;
+mod workers;
+
+pub use backend::{BackendSpec, BackendSpecError, Disk};
+pub use cpus::{CpuListError, parse_cpu_list};
+pub use create::{Created, ServeError};
+pub use options::{DeviceOptions, OptionsError};
+pub use snapshot::{DeviceSnapshot, LatencySnapshot, QueueState, QueueStats};
+pub use status::{DeviceStatus, Step};
+pub use thread::{ControlHandle, Viewer, spawn};

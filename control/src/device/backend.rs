@@ -1,0 +1,299 @@
+//! Backends as people write them: `kind,key=value,...`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use pollux_dataplane::backend::{Backend, DiskError, DiskOptions, Null, Ram};
+use pollux_dataplane::blk::Geometry;
+use pollux_dataplane::worker::{Notifier, SpawnError, Worker, WorkerConfig, spawn};
+
+/// A backend that was asked for, not yet made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendSpec {
+    text: String,
+    kind: Kind,
+    options: DiskOptions,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Null { fill: bool },
+    Ram { hugepages: bool },
+}
+
+/// What is wrong with how a backend was written.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BackendSpecError {
+    /// No such kind.
+    #[error("backend '{0}' is not known: use null or ram, for example null,size=8G")]
+    Kind(String),
+    /// No such key for this kind.
+    #[error("backend {kind} has no option '{key}': it has {known}")]
+    Key {
+        /// The kind.
+        kind: &'static str,
+        /// What was written.
+        key: String,
+        /// What could have been.
+        known: &'static str,
+    },
+    /// A key without a value.
+    #[error("backend option '{0}' has no value: write {0}=VALUE")]
+    NoValue(String),
+    /// A key twice.
+    #[error("backend option '{0}' is given twice: give it once")]
+    Twice(String),
+    /// No size.
+    #[error("backend {0} needs a size: add for example size=1G")]
+    NoSize(&'static str),
+    /// Not a number of bytes.
+    #[error("{key}={value} is not a number of bytes: write for example 512, 64M or 1G")]
+    Bytes {
+        /// The key.
+        key: &'static str,
+        /// What was written.
+        value: String,
+    },
+    /// Neither on nor off.
+    #[error("{key}={value} is neither on nor off")]
+    Switch {
+        /// The key.
+        key: &'static str,
+        /// What was written.
+        value: String,
+    },
+}
+
+/// The keys of one backend, each to be taken once.
+struct Keys<'text>(BTreeMap<&'text str, &'text str>);
+
+impl<'text> Keys<'text> {
+    fn parse(words: impl Iterator<Item = &'text str>) -> Result<Self, BackendSpecError> {
+        let mut keys = BTreeMap::new();
+        for word in words {
+            let (key, value) = word
+                .split_once('=')
+                .ok_or_else(|| BackendSpecError::NoValue(word.into()))?;
+            if keys.insert(key, value).is_some() {
+                return Err(BackendSpecError::Twice(key.into()));
+            }
+        }
+        Ok(Self(keys))
+    }
+
+    fn bytes(&mut self, key: &'static str) -> Result<Option<u64>, BackendSpecError> {
+        let Some(value) = self.0.remove(key) else {
+            return Ok(None);
+        };
+        let malformed = || BackendSpecError::Bytes {
+            key,
+            value: value.into(),
+        };
+        parse_bytes(value).map(Some).ok_or_else(malformed)
+    }
+
+    fn switch(&mut self, key: &'static str, default: bool) -> Result<bool, BackendSpecError> {
+        match self.0.remove(key) {
+            None => Ok(default),
+            Some("on") => Ok(true),
+            Some("off") => Ok(false),
+            Some(value) => Err(BackendSpecError::Switch {
+                key,
+                value: value.into(),
+            }),
+        }
+    }
+
+    fn finish(self, kind: &'static str, known: &'static str) -> Result<(), BackendSpecError> {
+        match self.0.into_keys().next() {
+            None => Ok(()),
+            Some(key) => Err(BackendSpecError::Key {
+                kind,
+                key: key.into(),
+                known,
+            }),
+        }
+    }
+}
+
+/// Returns the number of bytes that `text` means; K, M, G and T are powers of 1024, as in fio and QEMU.
+fn parse_bytes(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" => 1,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        "t" | "tib" => 1 << 40,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(unit)
+}
+
+impl FromStr for BackendSpec {
+    type Err = BackendSpecError;
+
+    fn from_str(text: &str) -> Result<Self, BackendSpecError> {
+        let mut words = text.split(',');
+        let name = words.next().unwrap_or_default();
+        if !["null", "ram"].contains(&name) {
+            return Err(BackendSpecError::Kind(name.into()));
+        }
+        let mut keys = Keys::parse(words)?;
+        let (kind, label, known) = match name {
+            "ram" => {
+                let hugepages = keys.switch("hugepages", false)?;
+                (
+                    Kind::Ram { hugepages },
+                    "ram",
+                    "size, hugepages, block_size, ro, serial",
+                )
+            }
+            _ => {
+                let fill = keys.switch("fill", true)?;
+                (
+                    Kind::Null { fill },
+                    "null",
+                    "size, fill, block_size, ro, serial",
+                )
+            }
+        };
+        let block_bytes = keys.bytes("block_size")?.unwrap_or(512);
+        let options = DiskOptions {
+            size_bytes: keys.bytes("size")?.ok_or(BackendSpecError::NoSize(label))?,
+            block_bytes: u32::try_from(block_bytes).unwrap_or(u32::MAX),
+            read_only: keys.switch("ro", false)?,
+            serial: keys.0.remove("serial").unwrap_or_default().into(),
+        };
+        keys.finish(label, known)?;
+        Ok(Self {
+            text: text.into(),
+            kind,
+            options,
+        })
+    }
+}
+
+impl fmt::Display for BackendSpec {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.text)
+    }
+}
+
+impl BackendSpec {
+    /// Makes the disk. `serial` is its serial number unless one was written.
+    ///
+    /// # Errors
+    ///
+    /// [`DiskError`] when an option makes no sense or the memory is not there.
+    pub fn open(&self, serial: &str) -> Result<Disk, DiskError> {
+        let mut options = self.options.clone();
+        if options.serial.is_empty() {
+            options.serial = serial.chars().filter(char::is_ascii).take(20).collect();
+        }
+        match self.kind {
+            Kind::Null { fill } => Null::new(&options, fill).map(Disk::Null),
+            Kind::Ram { hugepages } => Ram::new(&options, hugepages).map(Disk::Ram),
+        }
+    }
+}
+
+/// A disk of any kind.
+#[derive(Debug)]
+pub enum Disk {
+    /// Forgets everything.
+    Null(Null),
+    /// Memory.
+    Ram(Ram),
+}
+
+impl Disk {
+    /// Returns the properties of the disk.
+    pub fn geometry(&self) -> &Geometry {
+        match self {
+            Self::Null(null) => null.geometry(),
+            Self::Ram(ram) => ram.geometry(),
+        }
+    }
+
+    /// Starts a worker over a queue of its own into the disk.
+    ///
+    /// # Errors
+    ///
+    /// [`SpawnError`] when the queue or the thread cannot be had.
+    pub fn spawn_worker(
+        &self,
+        config: WorkerConfig,
+        notifier: impl Notifier + 'static,
+    ) -> Result<Worker, SpawnError> {
+        match self {
+            Self::Null(null) => spawn(
+                config,
+                null.open_queue().map_err(SpawnError::Thread)?,
+                notifier,
+            ),
+            Self::Ram(ram) => spawn(
+                config,
+                ram.open_queue().map_err(SpawnError::Thread)?,
+                notifier,
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        text.parse::<BackendSpec>().expect_err(text).to_string()
+    }
+
+    #[test]
+    fn sizes_and_switches_are_understood() {
+        let spec: BackendSpec = "ram,size=64M,ro=on,block_size=4K,serial=abc"
+            .parse()
+            .unwrap();
+        let disk = spec.open("unused").unwrap();
+        let geometry = disk.geometry();
+        assert_eq!(geometry.capacity_sectors, 64 << 11);
+        assert_eq!((geometry.block_bytes, geometry.read_only), (4096, true));
+        assert_eq!(&geometry.serial[..4], b"abc\0");
+        let spec: BackendSpec = "null,size=1T".parse().unwrap();
+        let disk = spec.open("a-name-longer-than-twenty-bytes").unwrap();
+        assert_eq!(&disk.geometry().serial, b"a-name-longer-than-t");
+    }
+
+    #[test]
+    fn mistakes_are_named_with_their_remedy() {
+        for (text, expected) in [
+            ("", "backend ''"),
+            ("nul,size=1G", "null or ram"),
+            ("null", "size=1G"),
+            ("null,size", "write size=VALUE"),
+            ("null,size=1G,size=2G", "twice"),
+            ("null,size=1X", "1X is not a number of bytes"),
+            ("null,size=99999999999G", "not a number of bytes"),
+            ("null,size=1G,hugepages=on", "no option 'hugepages'"),
+            ("ram,size=1G,ro=yes", "neither on nor off"),
+        ] {
+            assert!(error(text).contains(expected), "{text}: {}", error(text));
+        }
+    }
+
+    #[test]
+    fn disks_that_cannot_be_are_refused() {
+        for (text, expected) in [
+            ("null,size=0", "size is 0"),
+            ("null,size=1000", "not a multiple"),
+            ("null,size=1M,block_size=3000", "block_size 3000"),
+            ("null,size=1M,serial=012345678901234567890", "20 bytes"),
+            ("ram,size=16000T", "larger than this machine's memory"),
+        ] {
+            let spec: BackendSpec = text.parse().unwrap();
+            let refused = spec.open("").expect_err(text).to_string();
+            assert!(refused.contains(expected), "{text}: {refused}");
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! Making a VDUSE device, and unmaking it whatever happens.
+
+use std::sync::Arc;
+
+use pollux_dataplane::backend::DiskError;
+use pollux_dataplane::blk::{ConfigSpace, Features};
+use pollux_dataplane::worker::{SpawnError, WorkerConfig};
+use vduse::sysfs::{Sysfs, SysfsError};
+use vduse::{
+    Control, ControlError, CreateError, DestroyError, Device, DeviceConfig, DeviceError, Name,
+    OpenError,
+};
+
+use super::notifier::VduseNotifier;
+use super::workers::Workers;
+use super::{DeviceOptions, Disk, OptionsError};
+
+/// VIRTIO device ID of a block device.
+const DEVICE_ID_BLOCK: u32 = 2;
+
+/// Vendor ID shown on the vDPA bus: none of its own.
+const VENDOR_ID: u32 = 0;
+
+/// Why a device cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The options.
+    #[error(transparent)]
+    Options(#[from] OptionsError),
+    /// The backend.
+    #[error("backend {backend}: {reason}")]
+    Disk {
+        /// As it was written.
+        backend: String,
+        /// What is wrong.
+        reason: DiskError,
+    },
+    /// VDUSE is not there or not allowed.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// The kernel refused the device.
+    #[error(transparent)]
+    Create(#[from] CreateError),
+    /// The device cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// A request to the device failed.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// A sysfs attribute could not be set.
+    #[error(transparent)]
+    Sysfs(#[from] SysfsError),
+    /// No worker.
+    #[error(transparent)]
+    Spawn(#[from] SpawnError),
+    /// No control thread.
+    #[error("cannot start the control thread of {name}: {reason}")]
+    Thread {
+        /// The device.
+        name: Name,
+        /// What the system said.
+        reason: std::io::Error,
+    },
+}
+
+/// A device that exists in the kernel. Dropping it destroys it.
+#[derive(Debug)]
+pub struct Created {
+    control: Control,
+    device: Option<Arc<Device>>,
+    name: Name,
+}
+
+impl Created {
+    /// Makes the device and tells the kernel its queues. Nothing is left behind on failure.
+    pub(super) fn new(options: &DeviceOptions, disk: &Disk) -> Result<Self, ServeError> {
+        let control = Control::open()?;
+        control.set_api_version(0)?;
+        let geometry = disk.geometry();
+        let config = ConfigSpace::new(geometry, options.queues, options.queue_size);
+        let name = options.name.clone();
+        control.create(&DeviceConfig {
+            name: name.clone(),
+            vendor_id: VENDOR_ID,
+            device_id: DEVICE_ID_BLOCK,
+            features: Features::offered(geometry, options.queues).bits(),
+            queue_count: u32::from(options.queues),
+            config: config.as_bytes().to_vec(),
+        })?;
+        let mut created = Self {
+            control,
+            device: None,
+            name,
+        };
+        let device = Device::open(&created.name)?;
+        for index in 0..options.queues {
+            device.setup_queue(u32::from(index), options.queue_size)?;
+        }
+        if let Some(seconds) = options.msg_timeout_s {
+            Sysfs::new(&created.name).set_msg_timeout_s(seconds)?;
+        }
+        created.device = Some(Arc::new(device));
+        Ok(created)
+    }
+
+    /// Returns the open device.
+    pub(super) fn device(&self) -> Result<&Arc<Device>, ServeError> {
+        // `new` sets it, and only `destroy` takes it.
+        let name = self.name.clone();
+        let reason = std::io::Error::other("the device is closed");
+        self.device
+            .as_ref()
+            .ok_or(ServeError::Thread { name, reason })
+    }
+
+    /// Starts a worker for each queue, on `cpus`.
+    pub(super) fn spawn_workers(
+        &self,
+        options: &DeviceOptions,
+        disk: &Disk,
+        cpus: &[usize],
+    ) -> Result<Workers, ServeError> {
+        let mut workers = Vec::new();
+        for (index, &cpu) in (0..).zip(cpus) {
+            let name = thread_name(&self.name, index);
+            let geometry = disk.geometry().clone();
+            let config = WorkerConfig {
+                name,
+                cpu: Some(cpu),
+                mode: options.mode,
+                geometry,
+            };
+            let notifier = VduseNotifier {
+                device: Arc::clone(self.device()?),
+                index,
+            };
+            match disk.spawn_worker(config, notifier) {
+                Ok(worker) => workers.push((worker, cpu)),
+                Err(error) => {
+                    Workers::new(self.name.to_string(), workers).end();
+                    return Err(error.into());
+                }
+            }
+        }
+        Ok(Workers::new(self.name.to_string(), workers))
+    }
+
+    /// Closes the device and destroys it.
+    ///
+    /// # Errors
+    ///
+    /// [`DestroyError`] while it is attached, or something else has it open.
+    pub fn destroy(mut self) -> Result<(), DestroyError> {
+        self.device = None;
+        let destroyed = self.control.destroy(&self.name);
+        // Dropping would only try again.
+        std::mem::forget(self);
+        destroyed
+    }
+}
+
+impl Drop for Created {
+    fn drop(&mut self) {
+        self.device = None;
+        if let Err(error) = self.control.destroy(&self.name) {
+            tracing::error!("{error}");
+        }
+    }
+}
+
+/// Returns the name of the worker of queue `index`: threads have 15 bytes.
+fn thread_name(name: &Name, index: u32) -> String {
+    let suffix = format!("/vq{index}");
+    let room = 15 - suffix.len();
+    let mut name = name.as_str().to_owned();
+    while name.len() > room {
+        name.pop();
+    }
+    name + &suffix
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thread_names_fit_the_kernels_fifteen_bytes() {
+        let short = "d0".parse().unwrap();
+        assert_eq!(thread_name(&short, 3), "d0/vq3");
+        let long = "a-long-device-name".parse().unwrap();
+        assert_eq!(thread_name(&long, 12), "a-long-dev/vq12");
+    }
+}

@@ -1,0 +1,130 @@
+//! What a person asks for when serving a device, checked before anything is made.
+
+use pollux_dataplane::limits::{QUEUE_SIZE_MAX, QUEUE_SIZE_MIN, QUEUES_MAX};
+use pollux_dataplane::worker::PollMode;
+use vduse::Name;
+
+use super::cpus::{place, usable_cpus};
+use super::{BackendSpec, CpuListError};
+
+/// A device to serve.
+#[derive(Clone, Debug)]
+pub struct DeviceOptions {
+    /// Its name, in VDUSE and on the vDPA bus.
+    pub name: Name,
+    /// Its storage.
+    pub backend: BackendSpec,
+    /// Virtqueues, each with a worker.
+    pub queues: u16,
+    /// Entries of each virtqueue.
+    pub queue_size: u16,
+    /// The CPU of each worker; chosen here when left out.
+    pub cpus: Option<Vec<usize>>,
+    /// How workers wait.
+    pub mode: PollMode,
+    /// Seconds that the kernel waits for an answer before it gives the device up; the kernel's own
+    /// default when left out.
+    pub msg_timeout_s: Option<u32>,
+}
+
+/// Why a device cannot be served as asked.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OptionsError {
+    /// No queues.
+    #[error("0 queues: a disk needs at least one")]
+    NoQueues,
+    /// More queues than Linux would use; interrupts of the rest could loop in the kernel for ever.
+    #[error("{queues} queues are more than the {cpus} online CPUs: use at most {cpus}")]
+    Queues {
+        /// Asked for.
+        queues: u16,
+        /// Online.
+        cpus: usize,
+    },
+    /// Not a size that the driver takes.
+    #[error(
+        "queue size {0} is not a power of two from {QUEUE_SIZE_MIN} to {QUEUE_SIZE_MAX}: use for example 256"
+    )]
+    QueueSize(u16),
+    /// CPUs.
+    #[error(transparent)]
+    Cpus(#[from] CpuListError),
+}
+
+impl DeviceOptions {
+    /// Returns the CPU of each worker, when everything asked for is possible here.
+    ///
+    /// # Errors
+    ///
+    /// [`OptionsError`] for the first thing that is not.
+    pub fn check(&self) -> Result<Vec<usize>, OptionsError> {
+        self.check_for(&usable_cpus(), online_cpus())
+    }
+
+    fn check_for(&self, usable: &[usize], online: usize) -> Result<Vec<usize>, OptionsError> {
+        let queues = self.queues;
+        if queues == 0 {
+            return Err(OptionsError::NoQueues);
+        }
+        if usize::from(queues) > online.min(usize::from(QUEUES_MAX)) {
+            return Err(OptionsError::Queues {
+                queues,
+                cpus: online,
+            });
+        }
+        let size = self.queue_size;
+        if !size.is_power_of_two() || !(QUEUE_SIZE_MIN..=QUEUE_SIZE_MAX).contains(&size) {
+            return Err(OptionsError::QueueSize(size));
+        }
+        Ok(place(self.cpus.as_deref(), queues, usable)?)
+    }
+}
+
+fn online_cpus() -> usize {
+    let online = nix::unistd::sysconf(nix::unistd::SysconfVar::_NPROCESSORS_ONLN);
+    online.ok().flatten().map_or(1, |count| count as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options() -> DeviceOptions {
+        DeviceOptions {
+            name: "d0".parse().unwrap(),
+            backend: "null,size=1G".parse().unwrap(),
+            queues: 2,
+            queue_size: 256,
+            cpus: None,
+            mode: PollMode::Busy,
+            msg_timeout_s: None,
+        }
+    }
+
+    #[test]
+    fn only_what_is_possible_here_passes() {
+        let usable = [0, 1, 2, 3];
+        assert_eq!(options().check_for(&usable, 4), Ok(vec![2, 3]));
+        let none = DeviceOptions {
+            queues: 0,
+            ..options()
+        };
+        assert_eq!(none.check_for(&usable, 4), Err(OptionsError::NoQueues));
+        let many = DeviceOptions {
+            queues: 5,
+            ..options()
+        };
+        let refused = Err(OptionsError::Queues { queues: 5, cpus: 4 });
+        assert_eq!(many.check_for(&usable, 4), refused);
+        for queue_size in [0, 2, 100, 2048] {
+            let odd = DeviceOptions {
+                queue_size,
+                ..options()
+            };
+            assert_eq!(
+                odd.check_for(&usable, 4),
+                Err(OptionsError::QueueSize(queue_size))
+            );
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! What a device looks like from outside, at one moment.
+
+use pollux_dataplane::stats::Histogram;
+use serde::{Deserialize, Serialize};
+
+/// A device.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeviceSnapshot {
+    /// Its name.
+    pub name: String,
+    /// Its backend, as it was written.
+    pub backend: String,
+    /// Size in bytes.
+    pub capacity_bytes: u64,
+    /// The device status byte (VIRTIO 1.3, 2.1).
+    pub status: u8,
+    /// What the status means: `reset`, `probing`, `running`, `refused` or `broken`.
+    pub state: String,
+    /// Why the device is refused or broken.
+    pub problem: Option<String>,
+    /// Features that the driver accepted.
+    pub features: u64,
+    /// The driver that has the device, `virtio` or `vhost`.
+    pub driver: Option<String>,
+    /// Its node under /dev.
+    pub node: Option<String>,
+    /// How workers wait: `busy`, `adaptive` or `event`.
+    pub mode: String,
+    /// Its queues.
+    pub queues: Vec<QueueStats>,
+}
+
+/// Whether a queue is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum QueueState {
+    /// The driver does not use it.
+    Unused,
+    /// It is served.
+    Running,
+    /// The driver broke the rules; requests are answered with an error until it resets the device.
+    Broken,
+    /// Its worker does not answer.
+    Stuck,
+}
+
+/// A queue and its worker, counted since the worker started.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct QueueStats {
+    /// Number of the virtqueue.
+    pub index: u16,
+    /// CPU of its worker.
+    pub cpu: usize,
+    /// Whether it is served.
+    pub state: QueueState,
+    /// Why it is broken.
+    pub fault: Option<String>,
+    /// Requests completed.
+    pub requests: u64,
+    /// Data bytes given to the driver.
+    pub bytes_read: u64,
+    /// Data bytes taken from the driver.
+    pub bytes_written: u64,
+    /// Requests that failed.
+    pub errors: u64,
+    /// Times that the driver broke the rules.
+    pub driver_faults: u64,
+    /// Passes that did something.
+    pub polls_busy: u64,
+    /// Passes that found nothing.
+    pub polls_idle: u64,
+    /// Times that the worker slept.
+    pub sleeps: u64,
+    /// Kicks received.
+    pub kicks: u64,
+    /// Interrupts raised.
+    pub interrupts: u64,
+    /// Latency inside of the device, from the avail ring to the used ring.
+    pub latency_ns: LatencySnapshot,
+}
+
+impl QueueStats {
+    /// Returns interrupts a request, `None` before the first request.
+    pub fn interrupts_per_request(&self) -> Option<f64> {
+        (self.requests > 0).then(|| self.interrupts as f64 / self.requests as f64)
+    }
+}
+
+/// Percentiles of a histogram, in nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LatencySnapshot {
+    /// Requests measured.
+    pub count: u64,
+    /// Shortest.
+    pub min: u64,
+    /// Median.
+    pub p50: u64,
+    /// 90th percentile.
+    pub p90: u64,
+    /// 99th percentile.
+    pub p99: u64,
+    /// 99.9th percentile.
+    pub p999: u64,
+    /// Longest.
+    pub max: u64,
+}
+
+impl From<&Histogram> for LatencySnapshot {
+    fn from(histogram: &Histogram) -> Self {
+        if histogram.is_empty() {
+            return Self::default();
+        }
+        Self {
+            count: histogram.len(),
+            min: histogram.min(),
+            p50: histogram.value_at_quantile(0.5),
+            p90: histogram.value_at_quantile(0.9),
+            p99: histogram.value_at_quantile(0.99),
+            p999: histogram.value_at_quantile(0.999),
+            max: histogram.max(),
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! The workers of a device, as control sees them. Every wait here has a bound.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pollux_dataplane::limits::WORKER_ANSWER_MS_MAX;
+use pollux_dataplane::mem::RegionTable;
+use pollux_dataplane::stats::{Histogram, new_histogram};
+use pollux_dataplane::worker::{Answer, Command, QueueSetup, Worker};
+use tracing::{error, warn};
+
+use super::{LatencySnapshot, QueueState, QueueStats};
+
+/// One worker and what control knows of it.
+#[derive(Debug)]
+pub(super) struct Slot {
+    worker: Worker,
+    cpu: usize,
+    serving: bool,
+    /// Where the queue stood when it was last asked.
+    next_avail: u16,
+    /// The command that it has not answered in time.
+    unanswered: Option<u64>,
+    /// All latencies since the worker started.
+    latency: Histogram,
+    /// Why the driver's queue could not be served.
+    refused: Option<String>,
+}
+
+/// All workers of a device, by virtqueue.
+#[derive(Debug)]
+pub(super) struct Workers {
+    name: String,
+    slots: Vec<Slot>,
+}
+
+impl Workers {
+    /// Takes over `workers`, each with its CPU.
+    pub(super) fn new(name: String, workers: impl IntoIterator<Item = (Worker, usize)>) -> Self {
+        let slots = workers.into_iter().map(|(worker, cpu)| Slot {
+            worker,
+            cpu,
+            serving: false,
+            next_avail: 0,
+            unanswered: None,
+            latency: new_histogram(),
+            refused: None,
+        });
+        Self {
+            name,
+            slots: slots.collect(),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub(super) fn is_serving(&self, index: usize) -> bool {
+        self.slots.get(index).is_some_and(|slot| slot.serving)
+    }
+
+    /// Has worker `index` serve the queue in `setup`. A queue that cannot be served is shown as broken.
+    pub(super) fn start(&mut self, index: usize, setup: QueueSetup) {
+        let Some(slot) = self.slots.get_mut(index) else {
+            return;
+        };
+        slot.serving = true;
+        slot.next_avail = setup.queue.next_avail;
+        slot.refused = None;
+        match slot.ask(Command::Start(Box::new(setup)), deadline()) {
+            Some(Answer::Started(Ok(_))) => {}
+            Some(Answer::Started(Err(reason))) => {
+                warn!(
+                    device = self.name,
+                    queue = index,
+                    "the queue cannot be served: {reason}"
+                );
+                slot.refused = Some(reason.to_string());
+            }
+            other => error!(
+                device = self.name,
+                queue = index,
+                "worker did not start: {other:?}"
+            ),
+        }
+    }
+
+    /// Has every worker leave its queue and the driver's memory. Returns whether all did in time.
+    pub(super) fn stop(&mut self) -> bool {
+        let answers = self.ask_all(|| Command::Stop);
+        let mut all = true;
+        for (index, (slot, answer)) in self.slots.iter_mut().zip(answers).enumerate() {
+            let Some(answer) = answer else { continue };
+            slot.serving = false;
+            slot.refused = None;
+            let (device, queue) = (&self.name, index);
+            match answer {
+                Ok(Answer::Stopped(report)) => {
+                    slot.next_avail = report.next_avail.unwrap_or(slot.next_avail);
+                    if report.abandoned > 0 {
+                        warn!(device, queue, "abandoned {} requests", report.abandoned);
+                    }
+                }
+                _ => {
+                    all = false;
+                    error!(device, queue, "the worker did not stop in time");
+                }
+            }
+        }
+        all
+    }
+
+    /// Has every worker that serves a queue use `table`. Returns whether all did in time; none has a
+    /// request in flight in the old memory then.
+    pub(super) fn remap(&mut self, table: &Arc<RegionTable>) -> bool {
+        let answers = self.ask_all(|| Command::Remap(Arc::clone(table)));
+        let mut all = true;
+        for (slot, answer) in self.slots.iter_mut().zip(answers) {
+            match answer {
+                None => {}
+                Some(Ok(Answer::Started(Ok(next_avail)))) => slot.next_avail = next_avail,
+                Some(Ok(Answer::Started(Err(reason)))) => slot.refused = Some(reason.to_string()),
+                Some(_) => all = false,
+            }
+        }
+        all
+    }
+
+    /// Returns the next avail index of queue `index`, with everything before it completed.
+    pub(super) fn next_avail(&mut self, index: usize, table: &Arc<RegionTable>) -> Option<u16> {
+        let slot = self.slots.get_mut(index)?;
+        if slot.serving && slot.refused.is_none() {
+            match slot.ask(Command::Remap(Arc::clone(table)), deadline())? {
+                Answer::Started(Ok(next_avail)) => slot.next_avail = next_avail,
+                _ => return None,
+            }
+        }
+        Some(slot.next_avail)
+    }
+
+    /// Posts a command to every worker that serves, then waits for all. `None` for those that do not
+    /// serve.
+    fn ask_all(&mut self, command: impl Fn() -> Command) -> Vec<Option<Result<Answer, ()>>> {
+        let deadline = deadline();
+        let posted: Vec<_> = self
+            .slots
+            .iter_mut()
+            .map(|slot| slot.serving.then(|| slot.post(command())))
+            .collect();
+        let answers = self.slots.iter_mut().zip(posted);
+        answers
+            .map(|(slot, number)| number.map(|n| slot.collect(n, deadline).ok_or(())))
+            .collect()
+    }
+
+    /// Returns what every queue has counted.
+    pub(super) fn stats(&mut self) -> Vec<QueueStats> {
+        // Short: a worker answers within a pass, and this delays the kernel's messages.
+        let deadline = Instant::now() + Duration::from_millis(200);
+        (0..)
+            .zip(&mut self.slots)
+            .map(|(index, slot)| slot.stats(index, deadline))
+            .collect()
+    }
+
+    /// Ends every worker thread that still listens. Returns whether all ended.
+    pub(super) fn end(self) -> bool {
+        let deadline = deadline();
+        let mut all = true;
+        for mut slot in self.slots {
+            let told = slot.post(Command::Exit).is_some();
+            while told && !slot.worker.thread.is_finished() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            if slot.worker.thread.is_finished() {
+                all &= slot.worker.thread.join().is_ok();
+            } else {
+                error!(
+                    device = self.name,
+                    "a worker does not end; its thread is left behind"
+                );
+                all = false;
+            }
+        }
+        all
+    }
+}
+
+fn deadline() -> Instant {
+    Instant::now() + Duration::from_millis(WORKER_ANSWER_MS_MAX)
+}
+
+impl Slot {
+    /// Posts `command` unless the worker still owes an answer. Returns its number.
+    fn post(&mut self, command: Command) -> Option<u64> {
+        if let Some(number) = self.unanswered {
+            // It may have come back since.
+            self.worker.mailbox.wait(number, Instant::now()).ok()?;
+            self.unanswered = None;
+        }
+        self.worker.mailbox.post(command).ok()
+    }
+
+    /// Waits for the answer to command `number`.
+    fn collect(&mut self, number: Option<u64>, deadline: Instant) -> Option<Answer> {
+        let number = number?;
+        let answer = self.worker.mailbox.wait(number, deadline).ok();
+        if answer.is_none() {
+            self.unanswered = Some(number);
+        }
+        answer
+    }
+
+    fn ask(&mut self, command: Command, deadline: Instant) -> Option<Answer> {
+        let number = self.post(command);
+        self.collect(number, deadline)
+    }
+
+    fn stats(&mut self, index: u16, deadline: Instant) -> QueueStats {
+        let empty = Command::Latency(Box::new(new_histogram()));
+        if let Some(Answer::Latency(latest)) = self.ask(empty, deadline) {
+            // Both have the same bounds, so adding cannot fail.
+            let _ = self.latency.add(*latest);
+        }
+        let fault = self.worker.fault.load().map(|fault| fault.to_string());
+        let fault = self.refused.clone().or(fault);
+        let state = match (&fault, self.unanswered, self.serving) {
+            (_, Some(_), _) => QueueState::Stuck,
+            (_, None, false) => QueueState::Unused,
+            (Some(_), None, true) => QueueState::Broken,
+            (None, None, true) => QueueState::Running,
+        };
+        let counted = self.worker.counters.snapshot();
+        QueueStats {
+            index,
+            cpu: self.cpu,
+            state,
+            fault,
+            requests: counted.requests,
+            bytes_read: counted.bytes_read,
+            bytes_written: counted.bytes_written,
+            errors: counted.errors,
+            driver_faults: counted.driver_faults,
+            polls_busy: counted.polls_busy,
+            polls_idle: counted.polls_idle,
+            sleeps: counted.sleeps,
+            kicks: counted.kicks,
+            interrupts: counted.interrupts,
+            latency_ns: LatencySnapshot::from(&self.latency),
+        }
+    }
+}
