@@ -4,7 +4,12 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod attach;
 mod bench;
+mod doctor;
+mod output;
+mod serve;
+mod show;
 mod vm;
 
 /// Serves virtio-blk disks through VDUSE from polling threads
@@ -17,12 +22,26 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Doctor(doctor::DoctorArgs),
+    Serve(serve::ServeArgs),
+    Attach(attach::AttachArgs),
+    Detach(attach::DetachArgs),
+    List(show::ListArgs),
+    Status(show::StatusArgs),
+    Stats(show::StatsArgs),
     Bench(bench::BenchArgs),
     Vm(vm::VmArgs),
 }
 
 fn main() -> ExitCode {
     match Cli::parse().command {
+        Command::Doctor(args) => doctor::main(&args),
+        Command::Serve(args) => serve::main(args),
+        Command::Attach(args) => attach::attach(&args),
+        Command::Detach(args) => attach::detach(&args),
+        Command::List(args) => show::list(&args),
+        Command::Status(args) => show::status(&args),
+        Command::Stats(args) => show::stats(&args),
         Command::Bench(args) => bench::main(args),
         Command::Vm(args) => vm::main(args),
     }

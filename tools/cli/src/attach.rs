@@ -1,0 +1,73 @@
+//! `pollux attach` and `pollux detach`.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use pollux_control::api::ClientError;
+use pollux_control::vdpa::{self, Driver};
+use vduse::{Control, Name};
+
+use crate::output::{Runtime, finish, line};
+
+/// Attaches a served device to a driver of the vDPA bus
+#[derive(Debug, Args)]
+#[command(after_help = "Example: pollux attach d0 --driver virtio")]
+pub(crate) struct AttachArgs {
+    /// The device
+    name: Name,
+    /// virtio: a disk /dev/vdX of this host; vhost: /dev/vhost-vdpa-N for a guest
+    #[arg(long, default_value = "virtio")]
+    driver: Driver,
+    #[command(flatten)]
+    runtime: Runtime,
+}
+
+/// Detaches a device; one whose daemon is gone is destroyed, too
+#[derive(Debug, Args)]
+#[command(after_help = "Example: pollux detach d0
+
+Unmount the disk and close what uses it first: the driver waits for that.")]
+pub(crate) struct DetachArgs {
+    /// The device
+    name: Name,
+    #[command(flatten)]
+    runtime: Runtime,
+}
+
+pub(crate) fn attach(args: &AttachArgs) -> ExitCode {
+    let attached = args
+        .runtime
+        .client()
+        .attach(args.name.as_str(), args.driver);
+    finish(attached.map(|attached| match attached.node {
+        Some(node) => line(node),
+        None => line(format_args!(
+            "{}: attached to {}",
+            args.name, attached.driver
+        )),
+    }))
+}
+
+pub(crate) fn detach(args: &DetachArgs) -> ExitCode {
+    match args.runtime.client().detach(args.name.as_str()) {
+        Err(ClientError::Unknown { .. }) if exists(&args.name) => finish(remove(&args.name)),
+        other => finish(other),
+    }
+}
+
+/// Returns whether a device of this name is left in the kernel.
+fn exists(name: &Name) -> bool {
+    std::path::Path::new("/sys/class/vduse")
+        .join(name.as_str())
+        .exists()
+}
+
+/// Takes down what a killed daemon left behind.
+fn remove(name: &Name) -> Result<(), String> {
+    eprintln!("pollux: no daemon serves {name}: removing it, which takes up to its msg_timeout");
+    if vdpa::status(name) != vdpa::Status::Detached {
+        vdpa::detach(name).map_err(|e| e.to_string())?;
+    }
+    let control = Control::open().map_err(|e| e.to_string())?;
+    control.destroy(name).map_err(|e| e.to_string())
+}

@@ -1,0 +1,143 @@
+//! `pollux serve`: the daemon, in the foreground.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use pollux_control::daemon::{DaemonError, Event, ServeRequest, serve};
+use pollux_control::device::{BackendSpec, DeviceOptions, parse_cpu_list};
+use pollux_control::vdpa::Driver;
+use pollux_dataplane::worker::PollMode;
+use tracing_subscriber::EnvFilter;
+use vduse::Name;
+
+use crate::output::{Runtime, finish, line};
+
+const EXAMPLE: &str =
+    "Example: pollux serve --name d0 --backend null,size=8G --queues 2 --cpus 2,3 \
+--poll busy --attach virtio
+
+Backends:
+  null,size=8G[,fill=off]       forgets writes, reads zeros (fill=off: leaves the buffer as it is)
+  ram,size=1G[,hugepages=on]    keeps data in memory
+Options of both: block_size=512..4096, ro=on, serial=TEXT. K, M, G and T are powers of 1024.
+
+Ctrl-C or SIGTERM detaches, drains and destroys the device. RUST_LOG=debug shows every message.";
+
+/// Serves a disk until Ctrl-C or SIGTERM
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLE)]
+pub(crate) struct ServeArgs {
+    /// Name of the device, in VDUSE and on the vDPA bus
+    #[arg(long)]
+    name: Name,
+    /// Storage: kind,key=value,...
+    #[arg(long)]
+    backend: BackendSpec,
+    /// Virtqueues, each with a thread of its own
+    #[arg(long, default_value_t = 1)]
+    queues: u16,
+    /// Entries of a virtqueue, a power of two
+    #[arg(long, default_value_t = 256)]
+    queue_size: u16,
+    /// CPUs of the threads, one a queue, such as 2,3 or 2-3 [default: the last ones]
+    #[arg(long, value_name = "LIST")]
+    cpus: Option<String>,
+    /// How threads wait for requests
+    #[arg(long, value_enum, default_value_t = Poll::Adaptive)]
+    poll: Poll,
+    /// Time that an adaptive thread polls after the last request before it sleeps
+    #[arg(long, default_value_t = 50, value_name = "MICROSECONDS")]
+    poll_us: u64,
+    /// Attach to this driver of the vDPA bus: virtio (a disk /dev/vdX here) or vhost (a guest)
+    #[arg(long)]
+    attach: Option<Driver>,
+    /// Seconds that the kernel waits for an answer before it gives the device up [default: 30]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..), value_name = "SECONDS")]
+    msg_timeout: Option<u32>,
+    /// Print one line of JSON for each event
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    runtime: Runtime,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Poll {
+    /// Never sleep: lowest latency, one CPU a queue always in use
+    Busy,
+    /// Poll for a while, then sleep until kicked
+    Adaptive,
+    /// Sleep whenever there is nothing to do
+    Event,
+}
+
+/// Runs the daemon. Returns 0 when it was told to end and left nothing behind, 2 for bad arguments.
+pub(crate) fn main(args: ServeArgs) -> ExitCode {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    let (json, attach) = (args.json, args.attach);
+    let runtime_dir = args.runtime.runtime_dir.clone();
+    let options = match args.options() {
+        Ok(options) => options,
+        Err(reason) => {
+            eprintln!("pollux: {reason}");
+            return ExitCode::from(2);
+        }
+    };
+    let request = ServeRequest {
+        devices: vec![(options, attach)],
+        runtime_dir,
+    };
+    let watch = |event: &Event| match json {
+        true => line(serde_json::to_string(event).unwrap_or_default()),
+        false => line(describe(event)),
+    };
+    match serve(request, watch) {
+        Err(DaemonError::Serve(error)) if is_about_options(&error) => {
+            eprintln!("pollux: {error}");
+            ExitCode::from(2)
+        }
+        other => finish(other),
+    }
+}
+
+fn is_about_options(error: &pollux_control::device::ServeError) -> bool {
+    use pollux_control::device::ServeError;
+    matches!(error, ServeError::Options(_) | ServeError::Disk { .. })
+}
+
+impl ServeArgs {
+    fn options(self) -> Result<DeviceOptions, String> {
+        let cpus = self.cpus.as_deref().map(parse_cpu_list).transpose();
+        Ok(DeviceOptions {
+            name: self.name,
+            backend: self.backend,
+            queues: self.queues,
+            queue_size: self.queue_size,
+            cpus: cpus.map_err(|e| e.to_string())?,
+            mode: match self.poll {
+                Poll::Busy => PollMode::Busy,
+                Poll::Adaptive => PollMode::Adaptive(Duration::from_micros(self.poll_us)),
+                Poll::Event => PollMode::Event,
+            },
+            msg_timeout_s: self.msg_timeout,
+        })
+    }
+}
+
+fn describe(event: &Event) -> String {
+    match event {
+        Event::Serving { name } => format!("{name}: served"),
+        Event::Attached { name, driver, node } => match node {
+            Some(node) => format!("{name}: attached to {driver} as {}", node.display()),
+            None => format!("{name}: attached to {driver}"),
+        },
+        Event::Waiting { name, reason } => format!("{name}: waiting for {reason}"),
+        Event::Detached { name } => format!("{name}: detached"),
+        Event::Stopped { name } => format!("{name}: stopped"),
+    }
+}

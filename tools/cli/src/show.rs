@@ -1,0 +1,190 @@
+//! `pollux list`, `pollux status` and `pollux stats`.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use pollux_control::api::ClientError;
+use pollux_control::device::{DeviceSnapshot, QueueState, QueueStats};
+
+use crate::output::{Runtime, finish, json, line, size, table};
+
+/// Lists every served device
+#[derive(Debug, Args)]
+#[command(after_help = "Example: pollux list --json")]
+pub(crate) struct ListArgs {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    runtime: Runtime,
+}
+
+/// Shows one device: its state, its driver, its queues
+#[derive(Debug, Args)]
+#[command(after_help = "Example: pollux status d0")]
+pub(crate) struct StatusArgs {
+    /// The device
+    name: String,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    runtime: Runtime,
+}
+
+/// Shows what each queue of a device has counted since it was served
+#[derive(Debug, Args)]
+#[command(after_help = "Example: pollux stats d0 --json
+
+Latency is the time inside of the device: from taking a request to returning it.")]
+pub(crate) struct StatsArgs {
+    /// The device
+    name: String,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    runtime: Runtime,
+}
+
+/// Prints what `ask` returns, as JSON or with `draw`.
+fn show<T: serde::Serialize>(
+    asked: Result<T, ClientError>,
+    as_json: bool,
+    draw: impl FnOnce(&T),
+) -> ExitCode {
+    match asked {
+        Ok(value) if as_json => finish(json(&value)),
+        Ok(value) => {
+            draw(&value);
+            ExitCode::SUCCESS
+        }
+        Err(error) => finish(Err(error)),
+    }
+}
+
+pub(crate) fn list(args: &ListArgs) -> ExitCode {
+    show(args.runtime.client().list(), args.json, |devices| {
+        if devices.is_empty() {
+            return line("no device is served");
+        }
+        let mut table = table([
+            "NAME", "STATE", "SIZE", "QUEUES", "DRIVER", "NODE", "BACKEND",
+        ]);
+        for device in devices {
+            table.add_row([
+                device.name.as_str(),
+                &device.state,
+                &size(device.capacity_bytes),
+                &device.queues.len().to_string(),
+                device.driver.as_deref().unwrap_or("-"),
+                device.node.as_deref().unwrap_or("-"),
+                &device.backend,
+            ]);
+        }
+        line(table);
+    })
+}
+
+pub(crate) fn status(args: &StatusArgs) -> ExitCode {
+    show(
+        args.runtime.client().show(&args.name),
+        args.json,
+        |device| {
+            draw_device(device);
+            let mut table = table(["QUEUE", "CPU", "STATE", "REASON"]);
+            for queue in &device.queues {
+                table.add_row([
+                    queue.index.to_string(),
+                    queue.cpu.to_string(),
+                    state(queue.state).into(),
+                    queue.fault.clone().unwrap_or_else(|| "-".into()),
+                ]);
+            }
+            line(table);
+        },
+    )
+}
+
+fn draw_device(device: &DeviceSnapshot) {
+    line(format_args!("name      {}", device.name));
+    line(format_args!(
+        "state     {} (status {:#04x})",
+        device.state, device.status
+    ));
+    if let Some(problem) = &device.problem {
+        line(format_args!("problem   {problem}"));
+    }
+    line(format_args!("backend   {}", device.backend));
+    line(format_args!("size      {}", size(device.capacity_bytes)));
+    line(format_args!("features  {:#x}", device.features));
+    line(format_args!(
+        "driver    {}",
+        device.driver.as_deref().unwrap_or("-")
+    ));
+    line(format_args!(
+        "node      {}",
+        device.node.as_deref().unwrap_or("-")
+    ));
+    line(format_args!("polling   {}", device.mode));
+}
+
+fn state(state: QueueState) -> &'static str {
+    match state {
+        QueueState::Unused => "unused",
+        QueueState::Running => "running",
+        QueueState::Broken => "broken",
+        QueueState::Stuck => "stuck",
+    }
+}
+
+pub(crate) fn stats(args: &StatsArgs) -> ExitCode {
+    show(
+        args.runtime.client().show(&args.name),
+        args.json,
+        |device| {
+            let header = std::iter::once(String::new());
+            let names = device
+                .queues
+                .iter()
+                .map(|queue| format!("vq{}", queue.index));
+            let mut table = table([""; 0]);
+            table.set_header(header.chain(names));
+            for (label, value) in ROWS {
+                let cells = device.queues.iter().map(value);
+                table.add_row(std::iter::once((*label).to_owned()).chain(cells));
+            }
+            line(table);
+        },
+    )
+}
+
+type Row = (&'static str, fn(&QueueStats) -> String);
+
+/// What `pollux stats` shows, a line each.
+const ROWS: &[Row] = &[
+    ("state", |queue| state(queue.state).into()),
+    ("requests", |queue| queue.requests.to_string()),
+    ("bytes read", |queue| queue.bytes_read.to_string()),
+    ("bytes written", |queue| queue.bytes_written.to_string()),
+    ("errors", |queue| queue.errors.to_string()),
+    ("driver faults", |queue| queue.driver_faults.to_string()),
+    ("polls busy", |queue| queue.polls_busy.to_string()),
+    ("polls idle", |queue| queue.polls_idle.to_string()),
+    ("sleeps", |queue| queue.sleeps.to_string()),
+    ("kicks", |queue| queue.kicks.to_string()),
+    ("interrupts", |queue| queue.interrupts.to_string()),
+    ("interrupts/request", |queue| {
+        queue
+            .interrupts_per_request()
+            .map_or_else(|| "-".into(), |rate| format!("{rate:.3}"))
+    }),
+    ("latency min ns", |queue| queue.latency_ns.min.to_string()),
+    ("latency p50 ns", |queue| queue.latency_ns.p50.to_string()),
+    ("latency p90 ns", |queue| queue.latency_ns.p90.to_string()),
+    ("latency p99 ns", |queue| queue.latency_ns.p99.to_string()),
+    ("latency p99.9 ns", |queue| {
+        queue.latency_ns.p999.to_string()
+    }),
+    ("latency max ns", |queue| queue.latency_ns.max.to_string()),
+];
