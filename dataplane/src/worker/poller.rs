@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::in_flight::{InFlight, InFlightTable};
-use super::{QueueSetup, Report};
+use super::pass::Pass;
+use super::{QueueSetup, Records, Report};
 use crate::backend::{BackendQueue, Outcome, Submission, Token};
 use crate::blk::{Geometry, Ranges, Request, Status, parse};
-use crate::limits::{PASS_BYTES_MAX, PASS_REQUESTS_MAX};
+use crate::limits::PASS_REQUESTS_MAX;
 use crate::mem::{FaultGuard, Iova, RegionTable};
 use crate::ring::{Chain, DriverFault, Head, QueueConfig, SetupError, SplitQueue};
-use crate::stats::{Histogram, QueueCounters};
 
 /// What a pass did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,15 +30,6 @@ enum Health {
     Failing,
     /// The ring makes no sense. Nothing is taken any more.
     Stopped,
-}
-
-/// Where a pass writes down what happened.
-#[derive(Debug)]
-pub struct Records<'worker> {
-    /// Counters of the queue.
-    pub counters: &'worker QueueCounters,
-    /// Latencies of its requests.
-    pub latency: &'worker mut Histogram,
 }
 
 /// The data path of one virtqueue. Made, used and dropped on one thread.
@@ -358,61 +349,6 @@ impl Poller {
         records.counters.driver_faults.add(1);
         self.fault.get_or_insert(fault);
         self.health = Health::Stopped;
-    }
-}
-
-/// What one pass adds up, written down once at its end.
-#[derive(Debug)]
-struct Pass {
-    taken_at: Instant,
-    taken: usize,
-    completed: u64,
-    bytes_read: u64,
-    bytes_written: u64,
-    errors: u64,
-    faults: u64,
-}
-
-impl Pass {
-    fn starting_at(taken_at: Instant) -> Self {
-        let (taken, completed, bytes_read, bytes_written, errors, faults) = (0, 0, 0, 0, 0, 0);
-        Self {
-            taken_at,
-            taken,
-            completed,
-            bytes_read,
-            bytes_written,
-            errors,
-            faults,
-        }
-    }
-
-    #[inline]
-    fn is_full(&self) -> bool {
-        self.taken >= PASS_REQUESTS_MAX || self.bytes_read + self.bytes_written >= PASS_BYTES_MAX
-    }
-
-    #[inline]
-    fn count(&mut self, status: Status) {
-        self.completed += 1;
-        self.errors += u64::from(status != Status::Ok);
-    }
-
-    /// One look at the clock serves all requests of the pass: they become visible together.
-    #[inline]
-    fn record(&self, records: &mut Records<'_>) {
-        let counters = records.counters;
-        counters.requests.add(self.completed);
-        counters.bytes_read.add(self.bytes_read);
-        counters.bytes_written.add(self.bytes_written);
-        counters.errors.add(self.errors);
-        counters.driver_faults.add(self.faults);
-        if self.completed > 0 {
-            let latency = self.taken_at.elapsed().as_nanos() as u64;
-            let latency = latency.clamp(1, crate::limits::LATENCY_NS_MAX);
-            // In range by the clamp, so it never fails.
-            let _ = records.latency.record_n(latency, self.completed);
-        }
     }
 }
 

@@ -12,10 +12,9 @@ use crossbeam::atomic::AtomicCell;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use super::poller::Records;
 use super::{
     Answer, Command, Idle, IdlePolicy, Mailbox, Notifier, PollMode, Poller, Progress, QueueSetup,
-    Report, WorkerEnd,
+    Records, Report, WorkerEnd,
 };
 use crate::backend::BackendQueue;
 use crate::blk::Geometry;
