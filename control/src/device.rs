@@ -6,7 +6,9 @@
 mod backend;
 mod cpus;
 mod create;
+mod handle;
 mod memory;
+mod messages;
 mod notifier;
 mod options;
 mod snapshot;
@@ -17,7 +19,7 @@ mod workers;
 pub use backend::{BackendSpec, BackendSpecError, Disk};
 pub use cpus::{CpuListError, parse_cpu_list};
 pub use create::{Created, ServeError};
+pub use handle::{ControlHandle, Viewer, spawn};
 pub use options::{DeviceOptions, OptionsError};
 pub use snapshot::{DeviceSnapshot, LatencySnapshot, QueueState, QueueStats};
 pub use status::{DeviceStatus, Step};
-pub use thread::{ControlHandle, Viewer, spawn};

@@ -1,0 +1,106 @@
+//! Starting a device, and the handles that other threads have on its control thread.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use tracing::error;
+
+use super::thread::ControlThread;
+use super::{Created, DeviceOptions, DeviceSnapshot, ServeError};
+
+/// How long an answer of the control thread is waited for. A worker's bound, and some.
+const SNAPSHOT_WAIT: Duration = Duration::from_secs(20);
+
+/// What others ask of the control thread.
+pub(super) enum Ask {
+    Snapshot(Sender<DeviceSnapshot>),
+    End,
+}
+
+/// A served device. Its thread runs until [`end`](Self::end).
+#[derive(Debug)]
+pub struct ControlHandle {
+    asks: Sender<Ask>,
+    wake: Arc<EventFd>,
+    thread: JoinHandle<bool>,
+    created: Created,
+}
+
+/// A way to look at a served device, for other threads.
+#[derive(Clone, Debug)]
+pub struct Viewer {
+    asks: Sender<Ask>,
+    wake: Arc<EventFd>,
+}
+
+impl Viewer {
+    /// Returns what the device looks like now; `None` when its control thread has ended or is busy
+    /// with a worker that does not answer.
+    pub fn snapshot(&self) -> Option<DeviceSnapshot> {
+        let (sender, receiver) = channel();
+        self.asks.send(Ask::Snapshot(sender)).ok()?;
+        let _ = self.wake.write(1);
+        receiver.recv_timeout(SNAPSHOT_WAIT).ok()
+    }
+}
+
+impl ControlHandle {
+    /// Returns a way to look at the device.
+    pub fn viewer(&self) -> Viewer {
+        Viewer {
+            asks: self.asks.clone(),
+            wake: Arc::clone(&self.wake),
+        }
+    }
+
+    /// Ends the control thread and the workers, and destroys the device, which must be detached.
+    /// Returns whether nothing was left behind.
+    pub fn end(self) -> bool {
+        // An ended thread needs no telling.
+        let _ = self.asks.send(Ask::End);
+        let _ = self.wake.write(1);
+        let clean = self.thread.join().unwrap_or(false);
+        match self.created.destroy() {
+            Ok(()) => clean,
+            Err(error) => {
+                error!("{error}");
+                false
+            }
+        }
+    }
+}
+
+/// Makes the device and starts its threads. It is not yet attached to anything.
+///
+/// # Errors
+///
+/// [`ServeError`] when any part of it cannot be had; nothing is left behind then.
+pub fn spawn(options: DeviceOptions) -> Result<ControlHandle, ServeError> {
+    let cpus = options.check()?;
+    let open = options.backend.open(options.name.as_str());
+    let backend = options.backend.to_string();
+    let disk = open.map_err(|reason| ServeError::Disk { backend, reason })?;
+    let created = Created::new(&options, &disk)?;
+    let workers = created.spawn_workers(&options, &disk, &cpus)?;
+    let device = Arc::clone(created.device()?);
+    let name = options.name.clone();
+    let refuse = |reason: std::io::Error| ServeError::Thread {
+        name: name.clone(),
+        reason,
+    };
+    let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+    let wake = Arc::new(EventFd::from_flags(flags).map_err(|e| refuse(e.into()))?);
+    let (asks, inbox) = channel();
+    let control = ControlThread::new(options, &disk, device, workers, Arc::clone(&wake), inbox);
+    let thread = Builder::new().name(format!("{name}/control"));
+    let thread = thread.spawn(move || control.run()).map_err(refuse)?;
+    Ok(ControlHandle {
+        asks,
+        wake,
+        thread,
+        created,
+    })
+}

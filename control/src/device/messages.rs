@@ -1,0 +1,174 @@
+//! What the kernel asks, and what it is answered.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pollux_dataplane::blk::Features;
+use pollux_dataplane::mem::Iova;
+use pollux_dataplane::ring::QueueConfig;
+use pollux_dataplane::worker::QueueSetup;
+use tracing::{debug, error, info, warn};
+use vduse::{QueueInfo, Reply, Request, RequestKind};
+
+use super::thread::ControlThread;
+use super::{DeviceStatus, memory};
+
+/// How long after DRIVER_OK a queue may still become ready: some drivers enable theirs late.
+const READY_WAIT: Duration = Duration::from_secs(1);
+
+impl ControlThread {
+    pub(super) fn answer_messages(&mut self) {
+        loop {
+            match self.device.receive() {
+                Ok(Some(request)) => self.answer(&request),
+                Ok(None) => return,
+                Err(error) => return error!("{error}"),
+            }
+        }
+    }
+
+    fn answer(&mut self, request: &Request) {
+        debug!(device = %self.options.name, ?request, "message");
+        let reply = match request.kind {
+            RequestKind::SetStatus { status } => self.set_status(status),
+            RequestKind::GetQueueState { index } => self.queue_state(index),
+            RequestKind::UpdateIotlb { .. } => self.update_memory(),
+            other => {
+                warn!(device = %self.options.name, "a message that is not known: {other:?}");
+                Reply::Failed
+            }
+        };
+        if let Err(error) = self.device.reply(request, reply) {
+            // Whoever asked has given up, as a killed driver process does.
+            warn!("{error}");
+        }
+    }
+
+    fn set_status(&mut self, asked: u8) -> Reply {
+        let step = self.status.step(asked);
+        if step.stop {
+            self.stop();
+        }
+        if step.check_features && !self.check_features() {
+            return Reply::Failed;
+        }
+        if step.start {
+            self.start();
+        }
+        self.status = self.status.accept(asked);
+        Reply::Ok
+    }
+
+    /// Returns whether the driver's choice of features can be served.
+    fn check_features(&mut self) -> bool {
+        let checked = match self.device.features() {
+            Ok(accepted) => self.offered.negotiate(accepted).map_err(|e| e.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        match checked {
+            Ok(features) => {
+                self.features = features;
+                self.problem = None;
+                true
+            }
+            Err(reason) => {
+                warn!(device = %self.options.name, "FEATURES_OK is refused: {reason}");
+                self.problem = Some(reason);
+                false
+            }
+        }
+    }
+
+    /// Serves all queues that are ready. DRIVER_OK cannot be refused, so what cannot be served is
+    /// shown.
+    fn start(&mut self) {
+        if let Err(reason) = self.map_memory() {
+            error!(device = %self.options.name, "{reason}");
+            self.problem = Some(reason);
+            return;
+        }
+        self.ready_until = Some(Instant::now() + READY_WAIT);
+        self.start_ready_queues();
+        info!(device = %self.options.name, "driver is ready, features {:#x}", self.features);
+    }
+
+    fn map_memory(&mut self) -> Result<(), String> {
+        self.table = Arc::new(memory::map(&self.device).map_err(|e| e.to_string())?);
+        Ok(())
+    }
+
+    pub(super) fn start_ready_queues(&mut self) {
+        let mut waiting = false;
+        for index in 0..self.workers.len() {
+            if self.workers.is_serving(index) {
+                continue;
+            }
+            match self.device.queue_info(index as u32) {
+                Ok(info) if info.ready && info.size > 0 => self.start_queue(index, &info),
+                Ok(_) => waiting = true,
+                Err(error) => warn!("{error}"),
+            }
+        }
+        if !waiting
+            || self
+                .ready_until
+                .is_some_and(|until| Instant::now() >= until)
+        {
+            self.ready_until = None;
+        }
+    }
+
+    fn start_queue(&mut self, index: usize, info: &QueueInfo) {
+        let queue = QueueConfig {
+            size: u16::try_from(info.size).unwrap_or(u16::MAX),
+            descriptor_area: Iova(info.descriptor_area),
+            driver_area: Iova(info.driver_area),
+            device_area: Iova(info.device_area),
+            next_avail: info.avail_index,
+            indirect: self.features.contains(Features::INDIRECT_DESC),
+            event_idx: self.features.contains(Features::EVENT_IDX),
+        };
+        self.workers.start(
+            index,
+            QueueSetup {
+                queue,
+                table: Arc::clone(&self.table),
+            },
+        );
+    }
+
+    /// Takes everything out of use. Safe to answer the kernel afterwards.
+    fn stop(&mut self) {
+        self.ready_until = None;
+        self.workers.stop();
+        // The kernel makes new memory at the next attach, and these pages would stay the old ones.
+        self.table = Arc::default();
+        self.status = DeviceStatus::default();
+        self.features = Features::empty();
+    }
+
+    fn queue_state(&mut self, index: u32) -> Reply {
+        match self.workers.next_avail(index as usize, &self.table) {
+            Some(avail_index) => Reply::SplitState { avail_index },
+            None => Reply::Failed,
+        }
+    }
+
+    /// Publishes the driver's new memory and waits until no worker uses the old.
+    fn update_memory(&mut self) -> Reply {
+        if !self.status.is_driver_ok() {
+            // Mapped at DRIVER_OK.
+            return Reply::Ok;
+        }
+        if let Err(reason) = self.map_memory() {
+            error!(device = %self.options.name, "{reason}");
+            return Reply::Failed;
+        }
+        let table = Arc::clone(&self.table);
+        if self.workers.remap(&table) {
+            Reply::Ok
+        } else {
+            Reply::Failed
+        }
+    }
+}
