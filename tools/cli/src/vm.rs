@@ -53,6 +53,9 @@ struct RunArgs {
     /// Memory, with suffix M or G
     #[arg(long, default_value = "4G", value_parser = parse_mib)]
     memory: u64,
+    /// Add an emulated NVMe drive, kept in the host's memory, with suffix M or G
+    #[arg(long, value_name = "SIZE", value_parser = parse_mib)]
+    nvme: Vec<u64>,
     /// Seconds from power-on to the command's end
     #[arg(long, default_value_t = 600, value_name = "SECONDS")]
     timeout: u64,
@@ -162,6 +165,7 @@ fn spec(args: &RunArgs) -> Result<VmSpec, Error> {
         kernel: args.kernel.clone(),
         cpus: args.cpus,
         memory_mib: args.memory,
+        nvme_mib: args.nvme.clone(),
         timeout: Duration::from_secs(args.timeout),
         accel: match args.accel {
             AccelArg::Auto => None,

@@ -51,12 +51,12 @@ pub(crate) fn choose(
         stderr: &mut stderr,
     };
     let outcome = spec.power_on(Accel::Kvm, kernel, base, output, &|_| ())?;
-    let accel = if outcome.end == End::Exited(0) {
-        Accel::Kvm
-    } else {
-        Accel::Tcg
+    let (accel, reason) = match outcome.end {
+        End::Exited(0) => (Accel::Kvm, None),
+        End::Failed(reason) => (Accel::Tcg, Some(reason)),
+        other => (Accel::Tcg, Some(format!("{other:?}"))),
     };
-    if let End::Failed(reason) = &outcome.end {
+    if let Some(reason) = reason {
         progress(&format!("KVM does not work here ({reason}): using TCG"));
     }
     verdicts.write(&kernel.release, accel)?;

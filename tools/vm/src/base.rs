@@ -39,16 +39,7 @@ const TOOLS: &[Tool] = &[
 ];
 
 /// Programs and files that a guest has when the host has them.
-const OPTIONAL: &[&str] = &[
-    "strace",
-    "nvme",
-    "perf",
-    "resize2fs",
-    "xfs_growfs",
-    "rublk",
-    "gdb",
-    "tcpdump",
-];
+const OPTIONAL: &[&str] = &["strace", "nvme", "resize2fs", "xfs_growfs", "rublk"];
 const CONFIG: &[&str] = &["/etc/mke2fs.conf"];
 
 /// Returns the base archive for the kernel, made when it is missing or out of date.

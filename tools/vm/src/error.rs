@@ -56,7 +56,7 @@ pub enum Error {
         what: String,
     },
     /// A module that the kernel does not have.
-    #[error("module {name}: not in kernel {kernel}; see `pollux vm list` for others")]
+    #[error("module {name}: not in kernel {kernel}; leave it out or try another --kernel")]
     NoModule {
         /// The module.
         name: String,

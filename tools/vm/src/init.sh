@@ -1,6 +1,6 @@
 #!/bin/busybox sh
 # PID 1 of the guest. Sets the system up, runs /pollux/command and reports over virtio-serial:
-# port 1 its stdout, 2 its stderr, 3 "ready" and "exit CODE", 4 /out as a tar.
+# port 1 its stdout, 2 its stderr, 3 "ready" or "failed REASON" and "exit CODE", 4 /out as a tar.
 # Each port's data ends with $TOKEN; then the host has all of it and ends the guest.
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin
 export HOME=/root TERM=dumb LANG=C.UTF-8 RUST_BACKTRACE=1
@@ -31,11 +31,26 @@ echo 30 >/proc/sys/kernel/hung_task_timeout_secs
 echo 1 >/proc/sys/kernel/sysrq
 
 . /pollux/settings
-modprobe -a $MODULES || echo "pollux: not all modules were loaded: $MODULES"
-[ -d /sys/kernel/config ] && mount_at configfs /sys/kernel/config
+trouble=$(modprobe -a $MODULES 2>&1) || trouble="modprobe $MODULES: $trouble"
+mount_at configfs /sys/kernel/config
+
+# Shortly before the host's time limit: what everything is waiting for.
+if [ "$LIMIT" -gt 0 ]; then
+    {
+        sleep "$LIMIT"
+        echo "pollux: the time limit is near"
+        ps -o pid,stat,args
+        echo w >/proc/sysrq-trigger
+        echo l >/proc/sysrq-trigger
+    } >/dev/console 2>&1 &
+fi
 
 while [ ! -e /dev/vport0p4 ]; do usleep 10000; done
 exec 6>/dev/vport0p3
+if [ -n "$trouble" ]; then
+    echo "failed" $trouble >&6
+    while :; do sleep 3600; done
+fi
 
 # Through pipes: a port can be opened only once, /dev/stderr as often as the command likes.
 mkfifo /run/stdout /run/stderr

@@ -9,7 +9,13 @@ use crate::error::{Context, Error};
 use crate::kernel::Kernel;
 
 /// Loaded at boot in every guest.
-pub(crate) const LOADED: [&str; 4] = ["vduse", "virtio_vdpa", "vhost_vdpa", "virtio_blk"];
+pub(crate) const LOADED: [&str; 5] = [
+    "vduse",
+    "virtio_vdpa",
+    "vhost_vdpa",
+    "virtio_blk",
+    "configfs",
+];
 
 /// Present in every guest for `modprobe`, where the kernel has them.
 pub(crate) const PRESENT: &[&str] = &[

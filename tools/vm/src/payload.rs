@@ -12,6 +12,10 @@ use crate::libraries;
 use crate::modules::{self, Modules};
 use crate::spec::{GuestFile, VmSpec};
 
+/// How long before the time limit the guest reports what it is waiting for. Its clock starts when
+/// its init does, several seconds after power-on.
+const REPORT_MARGIN_S: u64 = 15;
+
 const INIT: &str = include_str!("init.sh");
 
 /// Returns the archive that follows the base archive. `token` ends the data of each port.
@@ -124,10 +128,9 @@ fn settings(spec: &VmSpec, token: &str) -> String {
         }
     }
     let out = if spec.out.is_some() { "1" } else { "" };
-    let mut text = format!(
-        "TOKEN={token}\nMODULES={}\nOUT={out}\n",
-        quoted(&names.join(" "))
-    );
+    let modules = quoted(&names.join(" "));
+    let limit = spec.timeout.as_secs().saturating_sub(REPORT_MARGIN_S);
+    let mut text = format!("TOKEN={token}\nMODULES={modules}\nOUT={out}\nLIMIT={limit}\n");
     for (name, value) in &spec.env {
         text.push_str(&format!("export {name}={}\n", quoted(value)));
     }
@@ -186,11 +189,11 @@ mod tests {
         };
         let text = settings(&spec, "T");
         assert!(
-            text.contains("MODULES='virtio_blk xfs vduse virtio_vdpa vhost_vdpa'\n"),
+            text.contains("MODULES='virtio_blk xfs vduse virtio_vdpa vhost_vdpa configfs'\n"),
             "{text}"
         );
         assert!(
-            text.contains("export A='x y'\n") && text.contains("OUT=\n"),
+            text.contains("export A='x y'\n") && text.contains("OUT=\nLIMIT=585\n"),
             "{text}"
         );
     }

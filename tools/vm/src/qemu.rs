@@ -57,10 +57,17 @@ impl Qemu {
         for (number, (_, _, writer)) in pipes.iter().enumerate() {
             command.args(channel(number + 1, writer.as_raw_fd()));
         }
+        let drives = spec.nvme_mib.iter().map(|mib| drive(*mib));
+        let drives: Vec<File> = drives
+            .collect::<io::Result<_>>()
+            .context("memfd", "making an NVMe drive")?;
+        for (number, drive) in drives.iter().enumerate() {
+            command.args(nvme(number, drive.as_raw_fd()));
+        }
         command.args(&spec.qemu_args);
         command.stdout(Stdio::null()).stderr(error_writer);
         let mut inherited: Vec<RawFd> = pipes.iter().map(|p| p.2.as_raw_fd()).collect();
-        inherited.push(initrd.as_raw_fd());
+        inherited.extend(drives.iter().chain([&initrd]).map(File::as_raw_fd));
         let child = child::spawn(&mut command, &inherited).context("qemu", "starting")?;
         // The writers close here: then the readers end when QEMU does.
         let mut streams: Vec<_> = pipes.into_iter().map(|p| (p.0, p.1)).collect();
@@ -121,6 +128,26 @@ fn channel(number: usize, fd: RawFd) -> Vec<String> {
         args.extend(["-serial".to_owned(), format!("chardev:c{number}")]);
     }
     args
+}
+
+/// Returns the arguments for an emulated NVMe drive.
+fn nvme(number: usize, fd: RawFd) -> [String; 4] {
+    // QEMU would lock the image by its path, which an anonymous file does not have.
+    let path = fd_path(fd);
+    let image =
+        format!("driver=file,node-name=n{number},filename={path},locking=off,discard=unmap");
+    let device = format!("nvme,drive=n{number},serial=pollux{number}");
+    ["-blockdev".to_owned(), image, "-device".to_owned(), device]
+}
+
+/// Returns an empty drive, which takes memory only for what is written.
+fn drive(mib: u64) -> io::Result<File> {
+    let drive = File::from(memfd_create(c"nvme", MFdFlags::MFD_CLOEXEC)?);
+    let length = mib
+        .checked_mul(1 << 20)
+        .ok_or(io::ErrorKind::FileTooLarge)?;
+    drive.set_len(length)?;
+    Ok(drive)
 }
 
 /// Returns both archives in one anonymous file.

@@ -175,6 +175,13 @@ impl<'a, 'o> Guest<'a, 'o> {
                 Err(RecvTimeoutError::Timeout) => return Ok(End::TimedOut),
                 Err(RecvTimeoutError::Disconnected) => return Ok(self.ended_early()),
             }
+            if let Some(reason) = self
+                .status
+                .lines()
+                .find_map(|line| line.strip_prefix("failed "))
+            {
+                return Ok(End::Failed(reason.to_owned()));
+            }
             // QEMU then stops the CPUs and waits for a debugger.
             if String::from_utf8_lossy(&self.qemu).contains("KVM internal error") {
                 return Ok(self.ended_early());

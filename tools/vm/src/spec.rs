@@ -8,6 +8,9 @@ use crate::error::Error;
 use crate::kernel::KernelName;
 use crate::modules;
 
+/// Longest time limit: beyond it a machine is no longer a throw-away one.
+const TIMEOUT_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// A virtual machine and the command to run in it.
 #[derive(Debug, Clone)]
 pub struct VmSpec {
@@ -19,6 +22,8 @@ pub struct VmSpec {
     pub memory_mib: u64,
     /// Time for everything from power-on to the command's end.
     pub timeout: Duration,
+    /// Sizes in MiB of the emulated NVMe drives, kept in the host's memory.
+    pub nvme_mib: Vec<u64>,
     /// How the CPU is run; None finds out whether KVM works.
     pub accel: Option<Accel>,
     /// Modules to load beside those for VDUSE, and parameters of any module.
@@ -45,6 +50,7 @@ impl VmSpec {
             cpus: 2,
             memory_mib: 4096,
             timeout: Duration::from_secs(600),
+            nvme_mib: Vec::new(),
             accel: None,
             modules: Vec::new(),
             append: Vec::new(),
@@ -70,6 +76,12 @@ impl VmSpec {
                 "memory {} MiB: too little; use 512M or more",
                 self.memory_mib
             ));
+        }
+        if self.timeout.is_zero() || self.timeout > TIMEOUT_MAX {
+            return invalid("timeout: must be between 1 second and 7 days".into());
+        }
+        if self.nvme_mib.contains(&0) {
+            return invalid("nvme size 0: give each drive at least 1M".into());
         }
         for file in self.files.iter().filter_map(|file| file.guest.as_deref()) {
             if !file.starts_with('/') || file.split('/').any(|part| part == "..") {
@@ -267,6 +279,14 @@ mod tests {
             },
             VmSpec {
                 memory_mib: 100,
+                ..good.clone()
+            },
+            VmSpec {
+                timeout: Duration::MAX,
+                ..good.clone()
+            },
+            VmSpec {
+                nvme_mib: vec![0],
                 ..good.clone()
             },
             VmSpec {

@@ -1,0 +1,186 @@
+//! Runs commands in real machines: minutes under TCG, so only with `--features vm`.
+#![cfg(feature = "vm")]
+
+use std::fs;
+use std::time::Duration;
+
+use pollux_vm::{Cache, End, GuestFile, Outcome, Output, VmSpec};
+
+/// Enough to boot on a busy host without KVM.
+const BOOT_S: u64 = 60;
+
+struct Ran {
+    outcome: Outcome,
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+}
+
+impl Ran {
+    fn stdout(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+}
+
+fn shell(script: &str) -> VmSpec {
+    VmSpec {
+        timeout: Duration::from_secs(3 * BOOT_S),
+        memory_mib: 1024,
+        ..VmSpec::new(["sh", "-c", script])
+    }
+}
+
+fn run(spec: &VmSpec) -> Ran {
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    let output = Output {
+        stdout: &mut stdout,
+        stderr: &mut stderr,
+    };
+    let outcome = spec.run(&Cache::of_user().unwrap(), output, &|line| {
+        eprintln!("{line}")
+    });
+    Ran {
+        outcome: outcome.unwrap(),
+        stdout,
+        stderr,
+    }
+}
+
+#[test]
+fn streams_are_separate_and_binary_safe_and_files_go_both_ways() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = dir.path().join("bytes");
+    let bytes: Vec<u8> = (0..3_000_000_u32)
+        .flat_map(|n| n.wrapping_mul(n).to_le_bytes())
+        .collect();
+    fs::write(&host, &bytes).unwrap();
+    let spec = VmSpec {
+        files: vec![GuestFile { host, guest: None }],
+        env: vec![("WORD".into(), "it's \"here\"".into())],
+        out: Some(dir.path().join("out")),
+        ..shell(
+            "cat bytes; printf %s \"$WORD\" >/dev/stderr; echo gone </dev/stdin >&2
+             mkdir /out/d; cp bytes /out/d; exit 7",
+        )
+    };
+    let ran = run(&spec);
+    assert_eq!(
+        ran.outcome.end,
+        End::Exited(7),
+        "{}",
+        ran.outcome.log.text()
+    );
+    assert!(
+        ran.stdout == bytes,
+        "{} of {} bytes",
+        ran.stdout.len(),
+        bytes.len()
+    );
+    assert_eq!(ran.stderr, b"it's \"here\"gone\n");
+    assert!(fs::read(dir.path().join("out/d/bytes")).unwrap() == bytes);
+    assert!(ran.outcome.boot.unwrap() > Duration::ZERO);
+}
+
+#[test]
+fn vduse_is_there_and_modules_take_parameters() {
+    let spec = VmSpec {
+        modules: vec![
+            "virtio_blk=poll_queues=1".parse().unwrap(),
+            "nvme=poll_queues=2".parse().unwrap(),
+            "tun".parse().unwrap(),
+        ],
+        nvme_mib: vec![64],
+        ..shell(
+            "test -c /dev/vduse/control && vdpa mgmtdev show | grep -q '^vduse' && echo vduse
+             cat /sys/module/virtio_blk/parameters/poll_queues
+             cat /sys/module/nvme/parameters/poll_queues
+             modprobe xfs && grep -w xfs /proc/filesystems
+             test -d /sys/class/net/lo && ls /dev/net/tun /dev/nvme0n1",
+        )
+    };
+    let ran = run(&spec);
+    assert_eq!(
+        ran.outcome.end,
+        End::Exited(0),
+        "{}",
+        ran.outcome.log.text()
+    );
+    assert_eq!(
+        ran.stdout(),
+        "vduse\n1\n2\n\txfs\n/dev/net/tun\n/dev/nvme0n1\n"
+    );
+}
+
+#[test]
+fn the_newest_kernel_is_newer() {
+    let spec = VmSpec {
+        kernel: "newest".parse().unwrap(),
+        ..shell("uname -r")
+    };
+    let ran = run(&spec);
+    assert_eq!(
+        ran.outcome.end,
+        End::Exited(0),
+        "{}",
+        ran.outcome.log.text()
+    );
+    let major: u32 = ran.stdout().split('.').next().unwrap().parse().unwrap();
+    assert!(major >= 7, "{}", ran.stdout());
+}
+
+#[test]
+fn a_panic_is_told_apart() {
+    let ran = run(&shell(
+        "echo before; echo c >/proc/sysrq-trigger; sleep 1000",
+    ));
+    assert_eq!(ran.outcome.end, End::Panicked, "{}", ran.outcome.log.text());
+    assert!(ran.outcome.log.text().contains("sysrq triggered crash"));
+    assert_eq!(ran.stdout(), "before\n");
+}
+
+#[test]
+fn the_time_limit_holds_and_the_log_shows_what_waited() {
+    let timeout = Duration::from_secs(BOOT_S);
+    let ran = run(&VmSpec {
+        timeout,
+        ..shell("echo before; sleep 12345")
+    });
+    assert_eq!(ran.outcome.end, End::TimedOut, "{}", ran.outcome.log.text());
+    assert_eq!(ran.stdout(), "before\n");
+    assert!(
+        ran.outcome.log.text().contains("sleep 12345"),
+        "{}",
+        ran.outcome.log.text()
+    );
+}
+
+#[test]
+fn a_guest_that_powers_off_has_failed() {
+    let ran = run(&shell("poweroff -f"));
+    let End::Failed(reason) = &ran.outcome.end else {
+        panic!("{:?}", ran.outcome.end)
+    };
+    assert!(
+        reason.contains("powered off before the command ended"),
+        "{reason}"
+    );
+}
+
+#[test]
+fn signals_and_missing_programs_give_the_shells_codes() {
+    assert_eq!(
+        run(&VmSpec::new(["no-such-program"])).outcome.end,
+        End::Exited(127)
+    );
+    assert_eq!(run(&shell("kill -9 $$")).outcome.end, End::Exited(137));
+}
+
+#[test]
+fn a_kernel_that_does_not_start_is_a_failure() {
+    let spec = VmSpec {
+        append: vec!["rdinit=/no-such-init".into()],
+        ..shell("true")
+    };
+    let ran = run(&spec);
+    assert_eq!(ran.outcome.end, End::Panicked, "{}", ran.outcome.log.text());
+    assert_eq!(ran.outcome.boot, None);
+}
