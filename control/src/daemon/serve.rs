@@ -99,13 +99,6 @@ enum Wake {
     Detached(Result<(), DetachError>),
 }
 
-// Only signals are sent again and again.
-impl Clone for Wake {
-    fn clone(&self) -> Self {
-        Self::Signal
-    }
-}
-
 /// Serves until SIGINT or SIGTERM, then detaches, drains and destroys every device. `watch` is called
 /// for each event.
 ///
@@ -115,7 +108,7 @@ impl Clone for Wake {
 /// when something stays behind at the end.
 pub fn serve(request: ServeRequest, mut watch: impl FnMut(&Event)) -> Result<(), DaemonError> {
     let (sender, wakes) = channel();
-    signals::forward(sender.clone(), Wake::Signal).map_err(DaemonError::Signals)?;
+    signals::forward(sender.clone(), || Wake::Signal).map_err(DaemonError::Signals)?;
     let mut daemon = Daemon {
         claims: Vec::new(),
         devices: Vec::new(),
