@@ -110,14 +110,14 @@ enum AccelArg {
 
 /// Runs the subcommand and returns the exit code.
 pub(crate) fn main(args: VmArgs) -> ExitCode {
-    let done = match args.command {
-        VmCommand::Run(args) => run(*args),
-        VmCommand::Update(args) => update(&args.kernels).map(|()| 0),
-        VmCommand::List => list().map(|()| 0),
+    let (done, code_of_error) = match args.command {
+        VmCommand::Run(args) => (run(*args), EXIT_VM_FAILED),
+        VmCommand::Update(args) => (update(&args.kernels).map(|()| 0), 1),
+        VmCommand::List => (list().map(|()| 0), 1),
     };
     ExitCode::from(done.unwrap_or_else(|error| {
         eprintln!("pollux vm: {error}");
-        EXIT_VM_FAILED
+        code_of_error
     }))
 }
 
@@ -206,13 +206,12 @@ fn report(spec: &VmSpec, outcome: &Outcome) -> u8 {
         ),
     };
     if let Some(text) = trouble {
+        let log = outcome.log.text();
         let mut stderr = io::stderr().lock();
         // Nobody is left to tell when stderr is gone.
-        let _ = writeln!(
-            stderr,
-            "--- guest log ---\n{}--- end of guest log ---",
-            outcome.log.text()
-        );
+        if !log.is_empty() {
+            let _ = writeln!(stderr, "--- guest log ---\n{log}--- end of guest log ---");
+        }
         let _ = writeln!(stderr, "pollux vm: {text}");
     }
     code

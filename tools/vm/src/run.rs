@@ -77,11 +77,6 @@ impl VmSpec {
             Some(accel) => accel,
             None => accel::choose(cache, &kernel, &base, progress)?,
         };
-        progress(&format!(
-            "booting {} with {}",
-            kernel.release,
-            accel.name().to_uppercase()
-        ));
         self.power_on(accel, &kernel, &base, output, progress)
     }
 
@@ -96,6 +91,11 @@ impl VmSpec {
     ) -> Result<Outcome, Error> {
         let token = token()?;
         let payload = payload::build(self, kernel, &token)?;
+        progress(&format!(
+            "booting {} with {}",
+            kernel.release,
+            accel.name().to_uppercase()
+        ));
         let start = Instant::now();
         let mut qemu = Qemu::start(self, accel, kernel, base, &payload)?;
         let events = listen(&mut qemu, &token);
