@@ -121,19 +121,22 @@ impl<'table> Chain<'table> {
         }
         let size = u16::try_from(count.min(DESCRIPTORS_MAX)).unwrap_or(u16::MAX);
         let mut index = 0;
+        // The table has a length of its own: descriptors before it (2.7.5.3.2) do not count.
+        let mut walked = 0;
         loop {
             let descriptor = self.fetch_indirect(holder.address, index)?;
             if descriptor.is_indirect() {
                 return Err(DriverFault::IndirectNested);
             }
             self.append(descriptor);
+            walked += 1;
             match descriptor.next() {
                 None => return Ok(()),
                 Some(next) if next < size => index = next,
                 Some(next) => return Err(DriverFault::NextOutOfRange { next, size }),
             }
-            if self.descriptors >= DESCRIPTORS_MAX.min(count) {
-                return Err(DriverFault::ChainTooLong(DESCRIPTORS_MAX.min(count)));
+            if walked >= size {
+                return Err(DriverFault::ChainTooLong(usize::from(size)));
             }
         }
     }
@@ -189,5 +192,52 @@ impl<'table> Chain<'table> {
             self.last_writable = Some(Iova(address.0.wrapping_sub(1)));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mem::testing::region;
+
+    const NEXT: u64 = 1 << 32;
+    const WRITE: u64 = 2 << 32;
+    const INDIRECT: u64 = 4 << 32;
+
+    /// Follows a chain whose head table is `direct`, with `indirect` at address 0x1000.
+    fn follow(direct: &[(u64, u64)], indirect: &[(u64, u64)]) -> Result<usize, DriverFault> {
+        let table = RegionTable::new(vec![region(0x1000, 0x2000)]).unwrap();
+        let entries: Vec<u8> = indirect
+            .iter()
+            .flat_map(|&(address, rest)| [address.to_le_bytes(), rest.to_le_bytes()].concat())
+            .collect();
+        let bytes = entries.len().max(1) as u64;
+        let place = table.segment(Iova(0x1000), bytes, Direction::Writable);
+        place.unwrap().copy_from(&entries);
+        let mut chain = Chain::new(&table);
+        chain.follow(0, direct.len() as u16, true, |index| {
+            let (address, rest) = direct[usize::from(index)];
+            Descriptor::from_words(address, rest)
+        })?;
+        Ok(chain.readable.len() + chain.writable.len())
+    }
+
+    #[test]
+    fn descriptors_before_an_indirect_table_do_not_shorten_it() {
+        let direct = [
+            (0x2000, 16 | NEXT | 1 << 48),
+            (0x2010, 16 | NEXT | 2 << 48),
+            (0x1000, 32 | INDIRECT),
+        ];
+        let indirect = [(0x2020, 16 | NEXT | 1 << 48), (0x2030, 1 | WRITE)];
+        assert_eq!(follow(&direct, &indirect), Ok(4));
+    }
+
+    #[test]
+    fn a_loop_in_an_indirect_table_ends_at_its_length() {
+        let direct = [(0x2000, 16 | NEXT | 1 << 48), (0x1000, 32 | INDIRECT)];
+        let indirect = [(0x2020, 16 | NEXT | 1 << 48), (0x2030, 16 | NEXT)];
+        let looped = follow(&direct, &indirect);
+        assert_eq!(looped, Err(DriverFault::ChainTooLong(2)));
     }
 }
