@@ -1,0 +1,464 @@
+//! Request parsing against a plain model: any request in any legal layout of descriptors means the same,
+//! and arbitrary bytes are a driver fault or a request, never a panic or an access out of bounds.
+
+use std::ops::Range;
+
+use pollux_dataplane::blk::{Geometry, Operation, Ranges, Request, SectorRange, Status, parse};
+use pollux_dataplane::driver::{Buffer, DriverMemory, SplitDriver};
+use pollux_dataplane::mem::{Direction, Iova, Segment};
+use pollux_dataplane::ring::{Chain, SplitQueue};
+use proptest::prelude::*;
+
+const IN: u32 = 0;
+const OUT: u32 = 1;
+const FLUSH: u32 = 4;
+const GET_ID: u32 = 8;
+const DISCARD: u32 = 11;
+const WRITE_ZEROES: u32 = 13;
+
+/// What the device is to do, in numbers only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Meaning {
+    Read(u64, u64),
+    Write(u64, u64),
+    Flush,
+    Discard(Vec<(u64, u64)>),
+    WriteZeroes(Vec<(u64, u64)>, bool),
+    GetId,
+    IoError,
+    Unsupported,
+}
+
+/// One request as a driver means it, before it is cut into descriptors.
+#[derive(Clone, Debug)]
+struct Plan {
+    kind: u32,
+    sector: u64,
+    out: Vec<u8>,
+    in_bytes: usize,
+}
+
+/// An entry of a DISCARD or WRITE_ZEROES request.
+type Entry = (u64, u32, u32);
+
+impl Plan {
+    /// Header and payload.
+    fn readable(&self) -> Vec<u8> {
+        let kind = self.kind.to_le_bytes();
+        // The reserved field means nothing.
+        let reserved = 0xdead_beef_u32.to_le_bytes();
+        let sector = self.sector.to_le_bytes();
+        [&kind[..], &reserved, &sector, &self.out].concat()
+    }
+
+    fn meaning(&self, disk: &Geometry) -> Meaning {
+        let data = |bytes: usize| {
+            let block = u64::from(disk.block_bytes) / 512;
+            let aligned = self.sector.is_multiple_of(block)
+                && (bytes as u64).is_multiple_of(u64::from(disk.block_bytes));
+            let count = bytes as u64 / 512;
+            let end = u128::from(self.sector) + u128::from(count);
+            (aligned && end <= u128::from(disk.capacity_sectors)).then_some((self.sector, count))
+        };
+        let found = match self.kind {
+            IN => data(self.in_bytes).map(|(first, count)| Meaning::Read(first, count)),
+            OUT if disk.read_only => None,
+            OUT => data(self.out.len()).map(|(first, count)| Meaning::Write(first, count)),
+            FLUSH => Some(Meaning::Flush),
+            GET_ID => Some(Meaning::GetId),
+            DISCARD if disk.discard_sectors_max > 0 => return self.discard(disk),
+            WRITE_ZEROES if disk.write_zeroes_sectors_max > 0 => return self.write_zeroes(disk),
+            _ => Some(Meaning::Unsupported),
+        };
+        found.unwrap_or(Meaning::IoError)
+    }
+
+    /// The entries up to the first bad one, and what that one is answered with.
+    fn entries(
+        &self,
+        disk: &Geometry,
+        sectors_max: u32,
+        flags: u32,
+    ) -> Result<Vec<Entry>, Meaning> {
+        let whole = self.out.len().is_multiple_of(16) && !self.out.is_empty();
+        if disk.read_only || !whole || self.out.len() > 256 * 16 {
+            return Err(Meaning::IoError);
+        }
+        let mut entries = Vec::new();
+        for entry in self.out.chunks(16) {
+            let first = u64::from_le_bytes(entry[..8].try_into().unwrap());
+            let count = u32::from_le_bytes(entry[8..12].try_into().unwrap());
+            let set = u32::from_le_bytes(entry[12..].try_into().unwrap());
+            let end = u128::from(first) + u128::from(count);
+            if set & !flags != 0 {
+                return Err(Meaning::Unsupported);
+            }
+            if count > sectors_max || end > u128::from(disk.capacity_sectors) {
+                return Err(Meaning::IoError);
+            }
+            entries.push((first, count, set));
+        }
+        Ok(entries)
+    }
+
+    fn discard(&self, disk: &Geometry) -> Meaning {
+        let entries = match self.entries(disk, disk.discard_sectors_max, 0) {
+            Ok(entries) => entries,
+            Err(answer) => return answer,
+        };
+        let block = u64::from(disk.block_bytes) / 512;
+        // Every block that lies in the range as a whole, found one by one.
+        let ranges = entries.iter().filter_map(|&(first, count, _)| {
+            let end = first + u64::from(count);
+            let blocks: Vec<u64> = (first / block..=end / block)
+                .filter(|index| index * block >= first && (index + 1) * block <= end)
+                .collect();
+            Some((blocks.first()? * block, blocks.len() as u64 * block))
+        });
+        Meaning::Discard(ranges.collect())
+    }
+
+    fn write_zeroes(&self, disk: &Geometry) -> Meaning {
+        let entries = match self.entries(disk, disk.write_zeroes_sectors_max, 1) {
+            Ok(entries) => entries,
+            Err(answer) => return answer,
+        };
+        let block = u64::from(disk.block_bytes) / 512;
+        let whole = |&(first, count, _): &Entry| {
+            first.is_multiple_of(block) && u64::from(count).is_multiple_of(block)
+        };
+        if !entries.iter().all(whole) {
+            return Meaning::IoError;
+        }
+        // A range that must not be deallocated forbids it for the whole request.
+        let unmap = entries.iter().all(|&(_, _, flags)| flags == 1);
+        let ranges = entries
+            .iter()
+            .map(|&(first, count, _)| (first, count.into()));
+        Meaning::WriteZeroes(ranges.collect(), unmap)
+    }
+}
+
+fn meaning(request: &Request<'_, '_>) -> Meaning {
+    let pairs = |ranges: &[SectorRange]| ranges.iter().map(|r| (r.first, r.count)).collect();
+    match request {
+        Request::Operation(Operation::Read { range, .. }) => {
+            Meaning::Read(range.first, range.count)
+        }
+        Request::Operation(Operation::Write { range, .. }) => {
+            Meaning::Write(range.first, range.count)
+        }
+        Request::Operation(Operation::Flush) => Meaning::Flush,
+        Request::Operation(Operation::Discard(ranges)) => Meaning::Discard(pairs(ranges)),
+        Request::Operation(Operation::WriteZeroes { ranges, unmap }) => {
+            Meaning::WriteZeroes(pairs(ranges), *unmap)
+        }
+        Request::GetId(_) => Meaning::GetId,
+        Request::Answer(Status::IoError) => Meaning::IoError,
+        Request::Answer(Status::Unsupported) => Meaning::Unsupported,
+        Request::Answer(Status::Ok) => panic!("nothing is answered OK without being done"),
+    }
+}
+
+/// The data of `request` that the backend or the serial number goes through.
+fn data<'chain, 'table>(request: &Request<'chain, 'table>) -> &'chain [Segment<'table>] {
+    match request {
+        Request::Operation(Operation::Read { into, .. }) | Request::GetId(into) => into,
+        Request::Operation(Operation::Write { from, .. }) => from,
+        _ => &[],
+    }
+}
+
+/// Memory of a driver, and where it lies in this process.
+struct Place {
+    memory: DriverMemory,
+    iova: Iova,
+    host: usize,
+    bytes: usize,
+}
+
+impl Place {
+    fn new(bytes: usize) -> Self {
+        let mut memory = DriverMemory::new(bytes as u64 + (1 << 16)).unwrap();
+        let iova = memory.allocate(bytes as u64, 16);
+        let host = memory.at(iova, 1).ptr_guard().as_ptr() as usize;
+        Self {
+            memory,
+            iova,
+            host,
+            bytes,
+        }
+    }
+
+    /// Returns the address of each byte of `segments`.
+    fn addresses(&self, segments: &[Segment<'_>]) -> Vec<u64> {
+        let mut addresses = Vec::new();
+        for segment in segments {
+            let start = segment.ptr_guard().as_ptr() as usize - self.host;
+            assert!(start + segment.len() <= self.bytes, "out of bounds");
+            let first = self.iova.0 + start as u64;
+            addresses.extend(first..first + segment.len() as u64);
+        }
+        addresses
+    }
+
+    /// Scatters `bytes` bytes, cut at `cuts`, over `at`, later pieces at lower addresses. Returns the
+    /// pieces.
+    fn scatter(&self, at: Range<u64>, bytes: usize, cuts: &[usize]) -> Vec<Range<u64>> {
+        let mut ends: Vec<usize> = cuts
+            .iter()
+            .map(|cut| cut % bytes)
+            .filter(|&c| c > 0)
+            .collect();
+        ends.push(bytes);
+        ends.sort_unstable();
+        ends.dedup();
+        let mut start = 0;
+        let mut free = self.iova.0 + at.end;
+        let pieces = ends.into_iter().map(|end| {
+            let length = (end - start) as u64;
+            start = end;
+            // A gap, so that no two pieces meet.
+            free -= length + 3;
+            assert!(free >= self.iova.0 + at.start);
+            free..free + length
+        });
+        pieces.collect()
+    }
+}
+
+fn disk() -> impl Strategy<Value = Geometry> {
+    let block_bytes = prop::sample::select(vec![512_u32, 1024, 4096]);
+    let limit = prop::sample::select(vec![0_u32, 8, 1 << 22]);
+    let capacity = prop::sample::select(vec![8_u64, 1024, (1 << 40) + 8]);
+    (
+        block_bytes,
+        prop::bool::weighted(0.2),
+        limit.clone(),
+        limit,
+        capacity,
+    )
+        .prop_map(
+            |(block_bytes, read_only, discard_sectors_max, write_zeroes_sectors_max, capacity)| {
+                Geometry {
+                    capacity_sectors: capacity,
+                    block_bytes,
+                    physical_block_exponent: 0,
+                    optimal_io_blocks: 0,
+                    read_only,
+                    volatile_cache: true,
+                    discard_sectors_max,
+                    write_zeroes_sectors_max,
+                    write_zeroes_may_unmap: true,
+                    serial: [b's'; 20],
+                }
+            },
+        )
+}
+
+/// Sectors at and around every edge.
+fn sector() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        0..16_u64,
+        1000..1030_u64,
+        (1_u64 << 40)..(1 << 40) + 16,
+        any::<u64>()
+    ]
+}
+
+fn payload() -> impl Strategy<Value = Vec<u8>> {
+    let flags = prop_oneof![4 => Just(0_u32), 4 => Just(1), 1 => any::<u32>()];
+    let count = prop_oneof![4 => 0..12_u32, 1 => any::<u32>()];
+    let entry = (sector(), count, flags)
+        .prop_map(|(sector, count, flags)| {
+            [
+                &sector.to_le_bytes()[..],
+                &count.to_le_bytes(),
+                &flags.to_le_bytes(),
+            ]
+            .concat()
+        })
+        .boxed();
+    prop_oneof![
+        2 => (0..5_usize).prop_map(|blocks| vec![7; blocks * 512]),
+        2 => (0..3_usize).prop_map(|blocks| vec![8; blocks * 4096]),
+        4 => prop::collection::vec(entry.clone(), 1..4).prop_map(|entries| entries.concat()),
+        1 => prop::collection::vec(entry, 250..260).prop_map(|entries| entries.concat()),
+        1 => prop::collection::vec(any::<u8>(), 0..100),
+    ]
+}
+
+prop_compose! {
+    fn plan()(
+        kind in prop_oneof![
+            8 => prop::sample::select(vec![IN, OUT, FLUSH, GET_ID, DISCARD, WRITE_ZEROES]),
+            1 => any::<u32>(),
+        ],
+        sector in sector(),
+        out in payload(),
+        in_bytes in prop_oneof![(0..17_usize).prop_map(|n| n * 512), 0..4096_usize],
+    ) -> Plan {
+        Plan { kind, sector, out, in_bytes }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn every_layout_of_a_request_means_the_same(
+        plan in plan(),
+        disk in disk(),
+        cuts in prop::collection::vec(any::<usize>(), 0..6),
+        header_cuts in prop::collection::vec(1..17_usize, 0..4),
+        in_cuts in prop::collection::vec(any::<usize>(), 0..6),
+        status_alone in any::<bool>(),
+        indirect in any::<bool>(),
+    ) {
+        let mut place = Place::new(1 << 16);
+        let readable = plan.readable();
+        let cuts: Vec<usize> = cuts.into_iter().chain(header_cuts).collect();
+        let out = place.scatter(0..1 << 15, readable.len(), &cuts);
+        let mut in_cuts = in_cuts;
+        if status_alone {
+            in_cuts.push(plan.in_bytes);
+        }
+        let written = place.scatter(1 << 15..1 << 16, plan.in_bytes + 1, &in_cuts);
+        let mut rest = &readable[..];
+        for piece in &out {
+            let (now, later) = rest.split_at((piece.end - piece.start) as usize);
+            place.memory.write(Iova(piece.start), now);
+            rest = later;
+        }
+        let buffer = |piece: &Range<u64>, direction| Buffer {
+            address: Iova(piece.start),
+            bytes: (piece.end - piece.start) as u32,
+            direction,
+        };
+        let buffers: Vec<Buffer> = out
+            .iter()
+            .map(|piece| buffer(piece, Direction::Readable))
+            .chain(written.iter().map(|piece| buffer(piece, Direction::Writable)))
+            .collect();
+        let mut driver = SplitDriver::new(&mut place.memory, 32, indirect, true);
+        driver.add(&place.memory, &buffers).unwrap();
+        driver.publish();
+
+        let table = place.memory.table();
+        let mut queue = SplitQueue::new(&driver.config(), &table).unwrap();
+        let head = queue.pop().unwrap().unwrap();
+        let mut chain = Chain::new(&table);
+        queue.resolve(&head, &mut chain).unwrap();
+        head.abandon();
+        let mut in_addresses: Vec<u64> = written.iter().cloned().flatten().collect();
+        let status = in_addresses.pop().map(Iova);
+        prop_assert_eq!(chain.last_writable(), status);
+        let mut ranges = Ranges::new();
+        let request = parse(&mut chain, &mut ranges, &disk).unwrap();
+        let expected = plan.meaning(&disk);
+        prop_assert_eq!(meaning(&request), expected.clone());
+        let data = place.addresses(data(&request));
+        match expected {
+            Meaning::Read(..) | Meaning::GetId => prop_assert_eq!(data, in_addresses),
+            Meaning::Write(..) => {
+                let out_addresses: Vec<u64> = out.into_iter().flatten().skip(16).collect();
+                prop_assert_eq!(data, out_addresses);
+            }
+            _ => {}
+        }
+    }
+}
+
+const RAW_SIZE: u16 = 8;
+const RAW_BYTES: usize = 1 << 13;
+
+/// A descriptor that is wrong in any way, or in none.
+fn raw_descriptor() -> impl Strategy<Value = (u64, u64)> {
+    // Above the memory there is nothing.
+    let offset = prop_oneof![8 => 0..RAW_BYTES as u64, 1 => any::<u64>()];
+    let bytes = prop_oneof![
+        4 => 0..64_u32,
+        2 => prop::sample::select(vec![16_u32, 512, 4096]),
+        1 => any::<u32>(),
+    ];
+    let flags = prop_oneof![8 => 0..4_u16, 1 => 4..8_u16, 1 => any::<u16>()];
+    let next = prop_oneof![8 => 0..RAW_SIZE, 1 => any::<u16>()];
+    (offset, bytes, flags, next).prop_map(|(offset, bytes, flags, next)| {
+        let rest = u64::from(bytes) | u64::from(flags) << 32 | u64::from(next) << 48;
+        (offset, rest)
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4000))]
+
+    #[test]
+    fn arbitrary_descriptors_are_a_fault_or_a_request(
+        descriptors in prop::collection::vec(raw_descriptor(), usize::from(RAW_SIZE)),
+        nested in prop::collection::vec(raw_descriptor(), 0..16),
+        noise in prop::collection::vec(any::<u8>(), 0..256),
+        head in 0..RAW_SIZE,
+        kind in prop::sample::select(vec![IN, OUT, FLUSH, GET_ID, DISCARD, WRITE_ZEROES]),
+        indirect in any::<bool>(),
+        disk in disk(),
+    ) {
+        let mut place = Place::new(RAW_BYTES);
+        let base = place.iova.0;
+        // A valid header everywhere but where there is something else.
+        let header = [&kind.to_le_bytes()[..], &[0; 12]].concat().repeat(RAW_BYTES / 16);
+        place.memory.write(place.iova, &header);
+        place.memory.write(Iova(base + 1024), &noise);
+        for (index, (offset, rest)) in (0..).zip(&nested) {
+            let entry = [base.wrapping_add(*offset).to_le_bytes(), rest.to_le_bytes()].concat();
+            place.memory.write(Iova(base + 2048 + 16 * index), &entry);
+        }
+        let mut driver = SplitDriver::new(&mut place.memory, RAW_SIZE, indirect, false);
+        for (index, (offset, rest)) in (0..).zip(&descriptors) {
+            let is_table = rest >> 32 & 4 != 0;
+            let offset = if is_table && offset % 2 == 0 { 2048 } else { *offset };
+            driver.write_descriptor(index, base.wrapping_add(offset), *rest);
+        }
+        driver.make_available(head);
+        driver.publish();
+
+        let table = place.memory.table();
+        // The rings lie behind the scratch memory, in the same region.
+        place.bytes += 1 << 16;
+        let mut queue = SplitQueue::new(&driver.config(), &table).unwrap();
+        let head = queue.pop().unwrap().unwrap();
+        let mut chain = Chain::new(&table);
+        let mut ranges = Ranges::new();
+        let resolved = queue.resolve(&head, &mut chain);
+        head.abandon();
+        place.addresses(&chain.readable);
+        place.addresses(&chain.writable);
+        let bytes = |segments: &[Segment<'_>]| segments.iter().map(|s| s.len()).sum::<usize>();
+        let (out, into) = (bytes(&chain.readable), bytes(&chain.writable));
+        if let Some(status) = chain.last_writable() {
+            prop_assert!(table.segment(status, 1, Direction::Writable).is_ok());
+        }
+        if resolved.is_err() {
+            return Ok(());
+        }
+        match parse(&mut chain, &mut ranges, &disk) {
+            Err(_) => prop_assert!(out < 16 || into == 0),
+            Ok(request) => {
+                prop_assert!(out >= 16 && into > 0);
+                let data = place.addresses(data(&request)).len() as u64;
+                match meaning(&request) {
+                    Meaning::Read(first, count) | Meaning::Write(first, count) => {
+                        prop_assert_eq!(data, count * 512);
+                        prop_assert!(first + count <= disk.capacity_sectors);
+                    }
+                    Meaning::GetId => prop_assert_eq!(data, into as u64 - 1),
+                    Meaning::Discard(ranges) | Meaning::WriteZeroes(ranges, _) => {
+                        for (first, count) in ranges {
+                            prop_assert!(first + count <= disk.capacity_sectors);
+                        }
+                    }
+                    Meaning::Flush | Meaning::IoError | Meaning::Unsupported => {}
+                }
+            }
+        }
+    }
+}
