@@ -74,7 +74,7 @@ pub trait BackendQueue: Send {
     fn abandon(&mut self) {}
 
     /// Returns a descriptor that is readable when [`complete`](Self::complete) has something, for a
-    /// worker that sleeps. `None` when nothing is ever pending.
+    /// worker that sleeps. With `None` a worker keeps polling while something is pending.
     fn completion_fd(&self) -> Option<BorrowedFd<'_>> {
         None
     }

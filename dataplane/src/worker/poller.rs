@@ -89,6 +89,17 @@ impl Poller {
         self.in_flight.len()
     }
 
+    /// Returns whether a worker may sleep now: everything that can happen to the queue wakes it.
+    /// `completions_signalled` tells whether the backend's completions do.
+    pub fn may_sleep(&self, completions_signalled: bool) -> bool {
+        if self.in_flight.len() > 0 {
+            completions_signalled
+        } else {
+            // Nothing is pending, so nothing tells when the backend has room again.
+            self.stalled.is_none()
+        }
+    }
+
     /// Does one bounded pass. What was completed is visible to the driver when it returns; whether to
     /// interrupt it is the caller's to ask of the queue.
     #[inline]

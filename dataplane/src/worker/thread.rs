@@ -178,15 +178,25 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
             }
             Progress::Idle => {
                 self.counters.polls_idle.add(1);
-                let done_for = !poller.is_running() && poller.in_flight() == 0;
-                if done_for {
+                if !poller.is_running() {
+                    let done_for = poller.in_flight() == 0;
                     self.show_fault();
-                    return false;
+                    if done_for {
+                        return false;
+                    }
                 }
                 std::hint::spin_loop();
-                self.idle.idle(Instant::now) == Idle::Spin
+                self.idle.idle(Instant::now) == Idle::Spin || !self.may_sleep()
             }
         }
+    }
+
+    /// Returns whether all that can happen to the queue wakes this thread.
+    fn may_sleep(&self) -> bool {
+        let signalled = self.backend.completion_fd().is_some();
+        self.poller
+            .as_ref()
+            .is_none_or(|it| it.may_sleep(signalled))
     }
 
     /// Interrupts the driver if it asked for that.
