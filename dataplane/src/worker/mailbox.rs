@@ -23,13 +23,15 @@ use crate::stats::Histogram;
 /// What control asks of a worker.
 #[derive(Debug)]
 pub enum Command {
-    /// Serve the queue at this place. Answered by [`Answer::Started`].
+    /// Serve the queue at this place, after stopping the one served before. Answered by
+    /// [`Answer::Started`].
     Start(Box<QueueSetup>),
     /// Finish what is in flight, then forget the queue and its memory. Answered by
     /// [`Answer::Stopped`].
     Stop,
     /// Finish what is in flight, then use this memory. Answered by [`Answer::Started`], with index 0
-    /// when no queue is served.
+    /// when no queue is served. A queue that is not in this memory rests until the next `Remap`; one
+    /// that the driver broke stays broken.
     Remap(Arc<RegionTable>),
     /// Report latencies into this empty histogram's place. Answered by [`Answer::Latency`].
     Latency(Box<Histogram>),

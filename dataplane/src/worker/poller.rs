@@ -32,6 +32,21 @@ enum Health {
     Stopped,
 }
 
+/// A queue between two memory maps: where it goes on, and what the driver did wrong so far.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rest {
+    config: QueueConfig,
+    health: Health,
+    fault: Option<DriverFault>,
+}
+
+impl Rest {
+    /// Returns the index of the next avail entry to take.
+    pub(super) fn next_avail(self) -> u16 {
+        self.config.next_avail
+    }
+}
+
 /// The data path of one virtqueue. Made, used and dropped on one thread.
 #[derive(Debug)]
 pub struct Poller {
@@ -53,19 +68,37 @@ impl Poller {
     ///
     /// [`SetupError`] when the driver's queue cannot be served.
     pub fn new(setup: &QueueSetup) -> Result<Self, SetupError> {
-        let table = Arc::clone(&setup.table);
+        let rest = Rest {
+            config: setup.queue,
+            health: Health::Sound,
+            fault: None,
+        };
+        Self::resume(rest, Arc::clone(&setup.table))
+    }
+
+    /// Returns a poller that goes on with `rest` in the memory of `table`.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError`] when the queue is not in that memory.
+    pub(super) fn resume(rest: Rest, table: Arc<RegionTable>) -> Result<Self, SetupError> {
+        let Rest {
+            config,
+            health,
+            fault,
+        } = rest;
         let guard = FaultGuard::new(Arc::clone(&table));
-        let queue = SplitQueue::new(&setup.queue, &table)?;
+        let queue = SplitQueue::new(&config, &table)?;
         queue.suppress_kicks();
         Ok(Self {
             queue,
-            config: setup.queue,
+            config,
             table,
             guard,
-            in_flight: InFlightTable::new(setup.queue.size),
+            in_flight: InFlightTable::new(config.size),
             stalled: None,
-            health: Health::Sound,
-            fault: None,
+            health,
+            fault,
         })
     }
 
@@ -157,15 +190,16 @@ impl Poller {
         }
     }
 
-    /// Returns the setup that goes on where this poller, drained, left off, in the memory of `table`.
-    pub fn resume_in(&self, table: Arc<RegionTable>, report: Report) -> QueueSetup {
-        let next_avail = report.next_avail.unwrap_or(self.config.next_avail);
-        QueueSetup {
-            queue: QueueConfig {
-                next_avail,
-                ..self.config
-            },
-            table,
+    /// Returns what is left of this poller, drained with `report`, without its memory.
+    pub(super) fn rest(&self, report: Report) -> Rest {
+        let config = QueueConfig {
+            next_avail: report.next_avail.unwrap_or(self.config.next_avail),
+            ..self.config
+        };
+        Rest {
+            config,
+            health: self.health,
+            fault: self.fault,
         }
     }
 

@@ -12,6 +12,7 @@ use crossbeam::atomic::AtomicCell;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use super::poller::Rest;
 use super::{
     Answer, Command, Idle, IdlePolicy, Mailbox, Notifier, PollMode, Poller, Progress, QueueSetup,
     Records, Report, WorkerEnd,
@@ -19,6 +20,7 @@ use super::{
 use crate::backend::BackendQueue;
 use crate::blk::Geometry;
 use crate::limits::DRAIN_MS_MAX;
+use crate::mem::RegionTable;
 use crate::ring::{DriverFault, SetupError};
 use crate::stats::{Histogram, QueueCounters, new_histogram};
 
@@ -100,6 +102,7 @@ where
                 latency: Box::new(new_histogram()),
                 fault: shared_fault,
                 poller: None,
+                resting: None,
             }
             .run();
         }
@@ -141,6 +144,8 @@ struct Service<Q, N> {
     latency: Box<Histogram>,
     fault: Arc<AtomicCell<Option<DriverFault>>>,
     poller: Option<Poller>,
+    /// The queue, while the driver's memory does not hold it.
+    resting: Option<Rest>,
 }
 
 impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
@@ -226,14 +231,7 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
         let answer = match command {
             Command::Start(setup) => Answer::Started(self.start(&setup)),
             Command::Stop => Answer::Stopped(self.stop()),
-            Command::Remap(table) => {
-                let report = self.drain();
-                let resumed = self
-                    .poller
-                    .as_ref()
-                    .map(|poller| poller.resume_in(table, report));
-                Answer::Started(resumed.map_or(Ok(0), |setup| self.start(&setup)))
-            }
+            Command::Remap(table) => Answer::Started(self.remap(table)),
             Command::Latency(empty) => Answer::Latency(std::mem::replace(&mut self.latency, empty)),
             Command::Exit => {
                 self.stop();
@@ -245,14 +243,29 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
     }
 
     fn start(&mut self, setup: &QueueSetup) -> Result<u16, SetupError> {
-        // The old guard must be gone before the new one watches this thread.
-        self.poller = None;
+        // Memory in flight must not go away; and one guard a thread.
+        self.stop();
         self.fault.store(None);
         // A reset took the kick eventfd away.
         self.listening = false;
         self.idle.busy();
         self.poller = Some(Poller::new(setup)?);
         Ok(setup.queue.next_avail)
+    }
+
+    /// Goes on in the memory of `table`. A queue that is not in it rests until the next one.
+    fn remap(&mut self, table: Arc<RegionTable>) -> Result<u16, SetupError> {
+        let report = self.drain();
+        if let Some(poller) = self.poller.take() {
+            self.resting = Some(poller.rest(report));
+        }
+        let Some(rest) = self.resting else {
+            return Ok(0);
+        };
+        self.poller = Some(Poller::resume(rest, table)?);
+        self.resting = None;
+        self.idle.busy();
+        Ok(rest.next_avail())
     }
 
     fn drain(&mut self) -> Report {
@@ -270,7 +283,13 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
     }
 
     fn stop(&mut self) -> Report {
-        let report = self.drain();
+        let report = match self.resting.take() {
+            Some(rest) => Report {
+                next_avail: Some(rest.next_avail()),
+                abandoned: 0,
+            },
+            None => self.drain(),
+        };
         self.poller = None;
         report
     }
