@@ -65,20 +65,13 @@ impl InFlightTable {
         self.count -= 1;
         Some(request)
     }
-
-    /// Gives every request up. Returns how many there were.
-    pub(super) fn abandon(&mut self) -> usize {
-        for slot in &mut self.slots {
-            if let Some(request) = slot.take() {
-                request.head.abandon();
-            }
-        }
-        std::mem::take(&mut self.count)
-    }
 }
 
 impl Drop for InFlightTable {
+    /// Gives every request up: the queue is gone.
     fn drop(&mut self) {
-        self.abandon();
+        for request in self.slots.iter_mut().filter_map(Option::take) {
+            request.head.abandon();
+        }
     }
 }

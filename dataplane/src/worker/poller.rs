@@ -161,7 +161,8 @@ impl Poller {
         }
     }
 
-    /// Finishes what is in flight, waiting until `deadline`, and abandons the rest.
+    /// Finishes what is in flight, waiting until `deadline`; abandons the rest and answers it with an
+    /// error.
     pub fn drain<Q: BackendQueue>(
         &mut self,
         backend: &mut Q,
@@ -172,12 +173,11 @@ impl Poller {
             self.reap(backend, records);
             self.queue.publish();
         }
-        let abandoned = if self.in_flight.len() > 0 {
+        let abandoned = self.in_flight.len();
+        if abandoned > 0 {
             backend.abandon();
-            self.in_flight.abandon()
-        } else {
-            0
-        };
+            self.fail_in_flight(records);
+        }
         let mut next_avail = self.queue.next_avail();
         if let Some(head) = self.stalled.take() {
             // Taken but never started: the next one to serve this queue takes it again.
@@ -188,6 +188,18 @@ impl Poller {
             next_avail: Some(next_avail),
             abandoned,
         }
+    }
+
+    /// Answers everything in flight with an error. The backend has let go of it.
+    #[cold]
+    fn fail_in_flight(&mut self, records: &mut Records<'_>) {
+        let errno = nix::errno::Errno::ETIMEDOUT as i32;
+        let mut pass = Pass::starting_at(Instant::now());
+        for token in 0..self.config.size {
+            self.finish(token, Outcome::Failed { errno }, &mut pass, records);
+        }
+        records.counters.driver_faults.add(pass.faults);
+        self.queue.publish();
     }
 
     /// Returns what is left of this poller, drained with `report`, without its memory.

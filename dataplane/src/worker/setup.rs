@@ -19,6 +19,7 @@ pub struct QueueSetup {
 pub struct Report {
     /// The next avail entry that would have been taken; `None` when no queue was served.
     pub next_avail: Option<u16>,
-    /// Requests that the backend did not finish in time; they were abandoned.
+    /// Requests that the backend did not finish in time; they were abandoned and answered with an
+    /// error.
     pub abandoned: usize,
 }
