@@ -2,11 +2,16 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use common::{Rig, ram};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use pollux_dataplane::driver::{BlockDriver, Buffer};
-use pollux_dataplane::mem::{Direction, Iova, TranslateError};
+use pollux_dataplane::mem::{
+    Access, Direction, Iova, Mapping, Region, RegionTable, TranslateError,
+};
 use pollux_dataplane::ring::DriverFault;
-use pollux_dataplane::worker::PollMode;
+use pollux_dataplane::worker::{Command, PollMode, QueueSetup};
 
 const IO_ERROR: u8 = 1;
 const NEXT: u64 = 1 << 32;
@@ -204,6 +209,59 @@ fn a_reset_mends_the_queue() {
     rig.start();
     assert_eq!(rig.worker.fault.load(), None);
     assert_eq!(rig.read(0, 512).status, 0);
+    rig.end();
+}
+
+/// The type of the request is there; the sector and what follows is behind the end of the file.
+#[test]
+fn a_header_on_a_missing_page_does_not_reach_the_disk() {
+    let disk = ram();
+    let driver = BlockDriver::new(16, 4096, false, true).unwrap();
+    let mut rig = Rig::new(&disk, PollMode::Busy, driver);
+    assert_eq!(rig.write(0, &[7; 512]), 0);
+    rig.stop();
+
+    let file = memfd_create("short", MFdFlags::MFD_CLOEXEC).unwrap();
+    nix::unistd::ftruncate(&file, 0x1000).unwrap();
+    let header = 0xff8;
+    nix::sys::uio::pwrite(&file, &1_u64.to_le_bytes(), header).unwrap();
+    let mapping = Mapping::new(file, 0, 0x2000, Access::ReadWrite).unwrap();
+    let far = 1 << 32;
+    let short = Region {
+        first: Iova(far),
+        last: Iova(far + 0x1fff),
+        mapping: Arc::new(mapping),
+    };
+    rig.driver = BlockDriver::new(16, 4096, false, true).unwrap();
+    let mut regions = rig.driver.memory().table().regions().to_vec();
+    regions.push(short);
+    let table = Arc::new(RegionTable::new(regions).unwrap());
+    let status = rig.driver.memory().allocate(1, 1);
+    let data = rig.driver.memory().allocate(512, 512);
+    for (index, (address, rest)) in [
+        (far + header as u64, 16 | next(1)),
+        (data.0, 512 | next(2)),
+        (status.0, 1 | WRITE),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        rig.driver
+            .queue
+            .write_descriptor(index as u16, address, rest);
+    }
+    rig.driver.queue.make_available(0);
+    rig.driver.queue.publish();
+    let queue = rig.driver.queue.config();
+    rig.ask(Command::Start(Box::new(QueueSetup { queue, table })));
+    assert_eq!(fault(&rig), DriverFault::MemoryMissing);
+    rig.until("the answer", |rig| rig.worker.counters.requests.get() == 2);
+    assert_eq!(rig.driver.memory().read(status, 1), [IO_ERROR]);
+
+    rig.stop();
+    rig.driver = BlockDriver::new(16, 4096, false, true).unwrap();
+    rig.start();
+    assert_eq!(rig.read(0, 512).data, [7; 512]);
     rig.end();
 }
 

@@ -281,7 +281,12 @@ impl Poller {
         }
         let resolved = self.queue.resolve(&head, chain);
         let status = chain.last_writable();
-        let request = match resolved.and_then(|()| parse(chain, ranges, geometry)) {
+        let mut parsed = resolved.and_then(|()| parse(chain, ranges, geometry));
+        if self.guard.take() {
+            // Zeros stood in for part of what was read: it must not reach the storage.
+            parsed = Err(DriverFault::MemoryMissing);
+        }
+        let request = match parsed {
             Ok(_) if self.health != Health::Sound => Request::Answer(Status::IoError),
             Ok(request) => request,
             Err(fault) => {
