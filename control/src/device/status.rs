@@ -4,8 +4,11 @@
 //! (0x83, 0x8b, 0x8f are real sequences).
 
 use virtio_bindings::virtio_config::{
-    VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_CONFIG_S_FAILED, VIRTIO_CONFIG_S_FEATURES_OK,
+    VIRTIO_CONFIG_S_DRIVER, VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_CONFIG_S_FAILED,
+    VIRTIO_CONFIG_S_FEATURES_OK,
 };
+
+const DRIVER: u8 = VIRTIO_CONFIG_S_DRIVER as u8;
 
 const FEATURES_OK: u8 = VIRTIO_CONFIG_S_FEATURES_OK as u8;
 const DRIVER_OK: u8 = VIRTIO_CONFIG_S_DRIVER_OK as u8;
@@ -30,6 +33,11 @@ impl DeviceStatus {
     /// Returns the status byte.
     pub fn bits(self) -> u8 {
         self.0
+    }
+
+    /// Returns whether a driver has the device. Linux acknowledges a device that none has.
+    pub fn has_driver(self) -> bool {
+        self.0 & DRIVER != 0
     }
 
     /// Returns whether the driver uses its queues.
@@ -135,6 +143,13 @@ mod tests {
     fn clearing_driver_ok_or_setting_failed_stops() {
         assert_eq!(play(&[0x0f, 0x0b]).last(), Some(&STOP));
         assert_eq!(play(&[0x0f, 0x8f]).last(), Some(&STOP));
+    }
+
+    #[test]
+    fn a_device_that_its_driver_left_has_none() {
+        let status = DeviceStatus::default().accept(0x0f);
+        assert!(status.has_driver());
+        assert!(!status.accept(0x00).accept(0x01).has_driver());
     }
 
     #[test]

@@ -156,7 +156,7 @@ impl ControlThread {
             (true, _, _) => "broken",
             (false, Some(_), _) => "refused",
             (false, None, status) if status.is_driver_ok() => "running",
-            (false, None, status) if status.bits() == 0 => "reset",
+            (false, None, status) if !status.has_driver() => "reset",
             _ => "probing",
         };
         DeviceSnapshot {
