@@ -141,11 +141,8 @@ impl Daemon {
                 .push(Claim::new(&request.runtime_dir, &options.name)?);
         }
         for (options, _) in &request.devices {
-            let name = options.name.clone();
-            self.devices.push((name.clone(), spawn(options.clone())?));
-            watch(&Event::Serving {
-                name: name.to_string(),
-            });
+            let control = spawn(options.clone())?;
+            self.devices.push((options.name.clone(), control));
         }
         let socket = format!("{}{SOCKET_SUFFIX}", std::process::id());
         let served = self.devices.iter().map(|(name, control)| Served {
@@ -156,6 +153,12 @@ impl Daemon {
             &request.runtime_dir.join(socket),
             served.collect(),
         )?);
+        // Whoever waits for this may ask for anything at once.
+        for (name, _) in &self.devices {
+            watch(&Event::Serving {
+                name: name.to_string(),
+            });
+        }
         for (options, driver) in &request.devices {
             if let Some(driver) = *driver
                 && !self.attach(&options.name, driver, watch)?
