@@ -4,7 +4,7 @@ mod claim;
 mod serve;
 mod signals;
 
-pub use claim::ClaimError;
+pub use claim::{Claim, ClaimError};
 pub use serve::{DaemonError, Event, ServeRequest, serve};
 
 /// Where daemons keep their sockets and locks.

@@ -34,14 +34,19 @@ pub enum ClaimError {
 
 /// The right to serve a name. Dropping it gives the name back.
 #[derive(Debug)]
-pub(super) struct Claim {
+pub struct Claim {
     path: PathBuf,
     _lock: Flock<File>,
 }
 
 impl Claim {
-    /// Claims `name` in `folder`, which is made if it is not there.
-    pub(super) fn new(folder: &Path, name: &Name) -> Result<Self, ClaimError> {
+    /// Claims `name` in `folder`, which is made if it is not there. A lock that a killed daemon left is
+    /// taken over, and removed with this claim.
+    ///
+    /// # Errors
+    ///
+    /// [`ClaimError`] when another daemon has the name or the folder cannot be used.
+    pub fn new(folder: &Path, name: &Name) -> Result<Self, ClaimError> {
         let path = folder.join(format!("{name}.lock"));
         let refuse = |reason: io::Error| ClaimError::Folder {
             path: path.clone(),

@@ -4,10 +4,15 @@ use std::process::ExitCode;
 
 use clap::Args;
 use pollux_control::api::ClientError;
+use pollux_control::daemon::Claim;
 use pollux_control::vdpa::{self, Driver};
-use vduse::{Control, Name};
+use vduse::sysfs::Sysfs;
+use vduse::{Control, Device, Name};
 
 use crate::output::{Runtime, finish, line};
+
+/// Seconds that the kernel waits for an answer of a daemon that is gone.
+const LEFTOVER_TIMEOUT_S: u32 = 1;
 
 /// Attaches a served device to a driver of the vDPA bus
 #[derive(Debug, Args)]
@@ -50,7 +55,7 @@ pub(crate) fn attach(args: &AttachArgs) -> ExitCode {
 
 pub(crate) fn detach(args: &DetachArgs) -> ExitCode {
     match args.runtime.client().detach(args.name.as_str()) {
-        Err(ClientError::Unknown { .. }) if exists(&args.name) => finish(remove(&args.name)),
+        Err(ClientError::Unknown { .. }) if exists(&args.name) => finish(remove(args)),
         other => finish(other),
     }
 }
@@ -63,8 +68,16 @@ fn exists(name: &Name) -> bool {
 }
 
 /// Takes down what a killed daemon left behind.
-fn remove(name: &Name) -> Result<(), String> {
-    eprintln!("pollux: no daemon serves {name}: removing it, which takes up to its msg_timeout");
+fn remove(args: &DetachArgs) -> Result<(), String> {
+    let name = &args.name;
+    // Neither a daemon that has just started nor another program may be serving it.
+    let claim = Claim::new(&args.runtime.runtime_dir, name);
+    let _claim = claim.map_err(|e| e.to_string())?;
+    drop(Device::open(name).map_err(|e| e.to_string())?);
+    // Nobody answers the kernel, so it need not wait for long.
+    Sysfs::new(name)
+        .set_msg_timeout_s(LEFTOVER_TIMEOUT_S)
+        .map_err(|e| e.to_string())?;
     if vdpa::status(name) != vdpa::Status::Detached {
         vdpa::detach(name).map_err(|e| e.to_string())?;
     }
