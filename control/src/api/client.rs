@@ -187,6 +187,9 @@ async fn exchange(
             return Ok(None);
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            return Err(format!("{error}; run as the user that serves"));
+        }
         other => other.map_err(|e| e.to_string())?,
     };
     let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;

@@ -38,9 +38,18 @@ pub enum ServeError {
     /// VDUSE is not there or not allowed.
     #[error(transparent)]
     Control(#[from] ControlError),
+    /// The kernel has a device of this name that no daemon here serves.
+    #[error(
+        "device {name} exists already: pollux detach {name} removes what a killed daemon left; if \
+         another program serves it, use another name"
+    )]
+    Exists {
+        /// The name.
+        name: Name,
+    },
     /// The kernel refused the device.
     #[error(transparent)]
-    Create(#[from] CreateError),
+    Create(CreateError),
     /// The device cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -61,6 +70,15 @@ pub enum ServeError {
         /// What the system said.
         reason: std::io::Error,
     },
+}
+
+impl From<CreateError> for ServeError {
+    fn from(error: CreateError) -> Self {
+        match error {
+            CreateError::Exists { name } => Self::Exists { name },
+            other => Self::Create(other),
+        }
+    }
 }
 
 /// A device that exists in the kernel. Dropping it destroys it.
