@@ -34,7 +34,11 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return output::refuse(&error),
+    };
+    match cli.command {
         Command::Doctor(args) => doctor::main(&args),
         Command::Serve(args) => serve::main(args),
         Command::Attach(args) => attach::attach(&args),

@@ -34,6 +34,34 @@ pub(crate) fn finish<E: Display>(result: Result<(), E>) -> ExitCode {
     }
 }
 
+/// Says on one line what is wrong with the command line, and returns 2. Help is printed as it is.
+pub(crate) fn refuse(error: &clap::Error) -> ExitCode {
+    use clap::error::ErrorKind;
+    let is_help = error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+    if is_help || !error.use_stderr() {
+        // There is nobody left to tell when this fails.
+        let _ = error.print();
+        return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+    }
+    eprintln!("pollux: {}", one_line(&error.render().to_string()));
+    ExitCode::from(2)
+}
+
+/// Returns what is wrong and any tips, without the usage.
+fn one_line(rendered: &str) -> String {
+    let lines = rendered.lines().map(str::trim);
+    let said = lines.take_while(|line| {
+        !line.starts_with("Usage:") && !line.starts_with("For more information")
+    });
+    let words: Vec<&str> = said.filter(|line| !line.is_empty()).collect();
+    let said = words.join(" ").replace(" tip: ", "; tip: ");
+    let said = said.strip_prefix("error: ").unwrap_or(&said);
+    match rendered.contains("Usage:") {
+        true => format!("{said}; see --help"),
+        false => said.to_owned(),
+    }
+}
+
 /// Prints a line; a reader that has gone away (as `head` does) is no error.
 pub(crate) fn line(text: impl Display) {
     let _ = writeln!(std::io::stdout().lock(), "{text}");
@@ -64,4 +92,35 @@ pub(crate) fn size(bytes: u64) -> String {
         || bytes.to_string(),
         |(shift, unit)| format!("{}{unit}", bytes >> shift),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_the_command_line_fit_on_one_line() {
+        let command = || {
+            clap::Command::new("pollux")
+                .arg(clap::arg!(--name <NAME> "a name").required(true))
+                .arg(clap::arg!(--poll <POLL> "a mode").value_parser(["busy", "event"]))
+        };
+        for (args, expected) in [
+            (
+                vec!["pollux"],
+                "the following required arguments were not provided: --name <NAME>; see --help",
+            ),
+            (
+                vec!["pollux", "--name", "d0", "--poll", "x"],
+                "invalid value 'x' for '--poll <POLL>' [possible values: busy, event]",
+            ),
+            (
+                vec!["pollux", "--nam", "d0"],
+                "unexpected argument '--nam' found; tip: a similar argument exists: '--name'; see --help",
+            ),
+        ] {
+            let error = command().try_get_matches_from(args).unwrap_err();
+            assert_eq!(one_line(&error.render().to_string()), expected);
+        }
+    }
 }
