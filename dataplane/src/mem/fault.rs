@@ -21,14 +21,19 @@ use std::sync::{Arc, OnceLock};
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
-use super::RegionTable;
+use super::{Mapping, RegionTable};
 
 /// What the handler sees of the thread it interrupted.
 struct Watch {
     table: Arc<RegionTable>,
-    /// Host address of the page that was missing; 0 for none.
-    page: AtomicUsize,
+    /// How many pages were missing since the worker last asked.
+    count: AtomicUsize,
+    /// Host addresses of the first of them.
+    pages: [AtomicUsize; PAGES_MAX],
 }
+
+/// Missing pages that are restored one by one; with more of them all memory is.
+const PAGES_MAX: usize = 16;
 
 thread_local! {
     // Const-initialised and without a destructor, so that the signal handler can read it.
@@ -51,7 +56,8 @@ impl FaultGuard {
         install_handler();
         let watch = Box::into_raw(Box::new(Watch {
             table,
-            page: AtomicUsize::new(0),
+            count: AtomicUsize::new(0),
+            pages: Default::default(),
         }));
         let before = WATCH.replace(watch);
         assert!(
@@ -64,20 +70,18 @@ impl FaultGuard {
         }
     }
 
-    /// Returns whether a page was missing since the last call. The page that stood in for it is
+    /// Returns whether a page was missing since the last call. Every page that stood in for one is
     /// replaced by the file's own again, so a later touch is judged anew.
     #[inline]
     pub fn take(&self) -> bool {
         // SAFETY: `watch` was made by `new` and is freed only by `drop`.
         let watch = unsafe { &*self.watch };
-        match watch.page.load(Ordering::Relaxed) {
-            0 => false,
-            page => {
-                watch.page.store(0, Ordering::Relaxed);
-                restore(watch, page);
-                true
-            }
+        let count = watch.count.load(Ordering::Relaxed);
+        if count > 0 {
+            restore_all(watch, count);
+            watch.count.store(0, Ordering::Relaxed);
         }
+        count > 0
     }
 }
 
@@ -90,23 +94,37 @@ impl Drop for FaultGuard {
     }
 }
 
-/// Maps the file's page over the zeros at `page`.
+/// Maps the files over the zeros of the `count` pages that were missing.
 #[cold]
-fn restore(watch: &Watch, page: usize) {
-    let Some((_, mapping)) = watch.table.page_at(page) else {
+fn restore_all(watch: &Watch, count: usize) {
+    if let Some(pages) = watch.pages.get(..count) {
+        for page in pages {
+            let page = page.load(Ordering::Relaxed);
+            if let Some((_, mapping)) = watch.table.page_at(page) {
+                restore(mapping, page, mapping.page_bytes());
+            }
+        }
         return;
-    };
+    }
+    for region in watch.table.regions() {
+        let memory = region.mapping.region();
+        restore(&region.mapping, memory.as_ptr() as usize, memory.size());
+    }
+}
+
+/// Maps the file of `mapping` over its `bytes` bytes at host address `start`, whole pages.
+fn restore(mapping: &Mapping, start: usize, bytes: usize) {
     let Some(file) = mapping.region().file_offset() else {
         return;
     };
-    let offset = file.start() as usize + (page - mapping.region().as_ptr() as usize);
+    let offset = file.start() as usize + (start - mapping.region().as_ptr() as usize);
     let flags = libc::MAP_SHARED | libc::MAP_NORESERVE | libc::MAP_FIXED;
-    // SAFETY: `page_at` found that the page lies inside our own mapping of this file, so MAP_FIXED
-    // replaces nothing else. Failure leaves the zeros, which is safe.
+    // SAFETY: both callers name whole pages inside our own mapping of this file, so MAP_FIXED replaces
+    // nothing else. Failure leaves the zeros, which is safe.
     unsafe {
         libc::mmap(
-            page as *mut libc::c_void,
-            mapping.page_bytes(),
+            start as *mut libc::c_void,
+            bytes,
             mapping.region().prot(),
             flags,
             file.file().as_raw_fd(),
@@ -165,7 +183,14 @@ fn cover(watch: &Watch, address: usize) -> bool {
     if mapped == libc::MAP_FAILED {
         return false;
     }
-    watch.page.store(page, Ordering::Relaxed);
+    // Only this thread and its own handler come here, one after the other.
+    let count = watch.count.load(Ordering::Relaxed);
+    if let Some(place) = watch.pages.get(count) {
+        place.store(page, Ordering::Relaxed);
+    }
+    watch
+        .count
+        .store(count.saturating_add(1), Ordering::Relaxed);
     true
 }
 
@@ -173,7 +198,7 @@ fn cover(watch: &Watch, address: usize) -> bool {
 mod tests {
     use super::*;
     use crate::mem::testing::memory;
-    use crate::mem::{Access, Direction, Iova, Mapping, Region};
+    use crate::mem::{Access, Direction, Iova, Region};
 
     fn table(file: &std::os::fd::OwnedFd, bytes: u64) -> Arc<RegionTable> {
         let file = file.try_clone().unwrap();
@@ -214,5 +239,47 @@ mod tests {
         let mut seen = [0];
         nix::sys::uio::pread(&file, &mut seen, 0x1000).unwrap();
         assert_eq!(seen, [9]);
+    }
+
+    #[test]
+    fn every_missing_page_comes_back_not_only_the_last() {
+        for pages in [2, PAGES_MAX as u64, PAGES_MAX as u64 + 1] {
+            let file = memory(0x1000);
+            let bytes = (pages + 1) * 0x1000;
+            let table = table(&file, bytes);
+            let guard = FaultGuard::new(Arc::clone(&table));
+            for page in 1..=pages {
+                table.store_byte(Iova(page * 0x1000), 7).unwrap();
+            }
+            assert!(guard.take());
+            nix::unistd::ftruncate(&file, bytes as i64).unwrap();
+            for page in 1..=pages {
+                table.store_byte(Iova(page * 0x1000), 9).unwrap();
+                let mut seen = [0];
+                nix::sys::uio::pread(&file, &mut seen, page as i64 * 0x1000).unwrap();
+                assert_eq!(seen, [9], "page {page} of {pages} is not the file's");
+            }
+            assert!(!guard.take());
+        }
+    }
+
+    #[test]
+    fn what_stands_in_for_a_page_stays_inside_of_its_mapping() {
+        let mapping = Mapping::new(memory(0x3000), 0x810, 0x1001, Access::ReadWrite).unwrap();
+        let bytes = mapping.len() as u64;
+        let region = Region {
+            first: Iova(0),
+            last: Iova(0x1000),
+            mapping: Arc::new(mapping),
+        };
+        let table = RegionTable::new(vec![region]).unwrap();
+        let region = &table.regions()[0];
+        let memory = region.mapping.region();
+        let end = memory.as_ptr() as usize + memory.size();
+        assert!(bytes > 0x1000);
+        for address in memory.as_ptr() as usize..end {
+            let (page, mapping) = table.page_at(address).unwrap();
+            assert!(page <= address && page + mapping.page_bytes() <= end);
+        }
     }
 }

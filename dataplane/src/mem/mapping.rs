@@ -41,7 +41,8 @@ pub enum MappingError {
 pub struct Mapping {
     region: MmapRegion,
     access: Access,
-    /// Where the asked-for offset lies in `region`: mmap wants whole pages, huge ones for hugetlbfs.
+    /// Where the asked-for offset lies in `region`, which consists of whole pages, huge ones for
+    /// hugetlbfs.
     lead: usize,
     page_bytes: usize,
 }
@@ -59,9 +60,7 @@ impl Mapping {
         access: Access,
     ) -> Result<Self, MappingError> {
         let file = File::from(file);
-        let status = nix::sys::stat::fstat(&file).map_err(|e| MappingError::Examine(e.into()))?;
-        // For hugetlbfs st_blksize is the huge page size; elsewhere a multiple of the page size.
-        let page_bytes = (status.st_blksize as u64).max(4096);
+        let page_bytes = page_bytes(&file).map_err(|e| MappingError::Examine(e.into()))?;
         let start = offset - offset % page_bytes;
         let lead = offset - start;
         let refuse = |reason: String| MappingError::Map {
@@ -69,8 +68,11 @@ impl Mapping {
             bytes,
             reason,
         };
+        // Whole pages: what stands in for a missing one stays inside, and munmap takes huge pages only
+        // whole.
         let length = lead
             .checked_add(bytes)
+            .and_then(|length| length.checked_next_multiple_of(page_bytes))
             .and_then(|length| usize::try_from(length).ok());
         let length = length.ok_or_else(|| refuse("the length overflows".into()))?;
         let protection = match access {
@@ -121,4 +123,15 @@ impl Mapping {
     pub(super) fn page_bytes(&self) -> usize {
         self.page_bytes
     }
+}
+
+/// Returns the size of the pages that `file` is mapped in. Only hugetlbfs tells it as the block size;
+/// elsewhere that is advice on I/O, and may be larger than a page.
+fn page_bytes(file: &File) -> nix::Result<u64> {
+    use nix::sys::statfs::{HUGETLBFS_MAGIC, fstatfs};
+    if fstatfs(file)?.filesystem_type() == HUGETLBFS_MAGIC {
+        return Ok(nix::sys::stat::fstat(file)?.st_blksize as u64);
+    }
+    let page_bytes = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE)?;
+    Ok(page_bytes.map_or(4096, |bytes| bytes as u64))
 }
