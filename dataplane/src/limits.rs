@@ -30,12 +30,19 @@ pub const PASS_BYTES_MAX: u64 = 1 << 20;
 /// Virtqueues of one device.
 pub const QUEUES_MAX: u16 = 256;
 
-/// Ranges in one DISCARD or WRITE_ZEROES request. Linux caps discard at 256.
+/// Ranges in one DISCARD request. Linux caps discard at 256.
 pub const RANGES_MAX: usize = 256;
+
+/// Ranges in one WRITE_ZEROES request. Linux sends one, and each may have to be written in full.
+pub const WRITE_ZEROES_RANGES_MAX: usize = 1;
 
 /// Largest data segment advertised (`size_max`), in bytes. Larger ones would need long contiguous
 /// runs of the 64 MiB bounce buffer.
 pub const SEGMENT_BYTES_MAX: u32 = 1 << 20;
+
+/// Data bytes of one request: as many segments as a chain has, each as large as advertised. A chain may
+/// name the same memory many times, and a worker listens to nobody while it copies.
+pub const REQUEST_BYTES_MAX: u64 = DESCRIPTORS_MAX as u64 * SEGMENT_BYTES_MAX as u64;
 
 /// Commands waiting for one worker. Control sends one at a time and a statistics request beside it.
 pub const MAILBOX_COMMANDS_MAX: usize = 4;
@@ -55,3 +62,6 @@ const _: () = assert!(QUEUE_SIZE_MAX.is_power_of_two() && QUEUE_SIZE_MIN.is_powe
 const _: () = assert!(PASS_REQUESTS_MAX <= QUEUE_SIZE_MAX as usize);
 const _: () = assert!(DRAIN_MS_MAX < WORKER_ANSWER_MS_MAX && WORKER_ANSWER_MS_MAX < 15_000);
 const _: () = assert!(SEGMENT_BYTES_MAX.is_multiple_of(4096));
+// The used ring counts them, and a status byte, in 32 bits.
+const _: () = assert!(REQUEST_BYTES_MAX < u32::MAX as u64);
+const _: () = assert!(WRITE_ZEROES_RANGES_MAX <= RANGES_MAX);

@@ -77,11 +77,10 @@ impl Plan {
     fn entries(
         &self,
         disk: &Geometry,
-        sectors_max: u32,
-        flags: u32,
+        (entries_max, sectors_max, flags): (usize, u32, u32),
     ) -> Result<Vec<Entry>, Meaning> {
         let whole = self.out.len().is_multiple_of(16) && !self.out.is_empty();
-        if disk.read_only || !whole || self.out.len() > 256 * 16 {
+        if disk.read_only || !whole || self.out.len() > entries_max * 16 {
             return Err(Meaning::IoError);
         }
         let mut entries = Vec::new();
@@ -102,7 +101,7 @@ impl Plan {
     }
 
     fn discard(&self, disk: &Geometry) -> Meaning {
-        let entries = match self.entries(disk, disk.discard_sectors_max, 0) {
+        let entries = match self.entries(disk, (256, disk.discard_sectors_max, 0)) {
             Ok(entries) => entries,
             Err(answer) => return answer,
         };
@@ -119,7 +118,7 @@ impl Plan {
     }
 
     fn write_zeroes(&self, disk: &Geometry) -> Meaning {
-        let entries = match self.entries(disk, disk.write_zeroes_sectors_max, 1) {
+        let entries = match self.entries(disk, (1, disk.write_zeroes_sectors_max, 1)) {
             Ok(entries) => entries,
             Err(answer) => return answer,
         };
@@ -130,7 +129,6 @@ impl Plan {
         if !entries.iter().all(whole) {
             return Meaning::IoError;
         }
-        // A range that must not be deallocated forbids it for the whole request.
         let unmap = entries.iter().all(|&(_, _, flags)| flags == 1);
         let ranges = entries
             .iter()
@@ -227,6 +225,19 @@ impl Place {
     }
 }
 
+const DISK: Geometry = Geometry {
+    capacity_sectors: 0,
+    block_bytes: 512,
+    physical_block_exponent: 0,
+    optimal_io_blocks: 0,
+    read_only: false,
+    volatile_cache: true,
+    discard_sectors_max: 0,
+    write_zeroes_sectors_max: 0,
+    write_zeroes_may_unmap: true,
+    serial: [b's'; 20],
+};
+
 fn disk() -> impl Strategy<Value = Geometry> {
     let block_bytes = prop::sample::select(vec![512_u32, 1024, 4096]);
     let limit = prop::sample::select(vec![0_u32, 8, 1 << 22]);
@@ -243,14 +254,10 @@ fn disk() -> impl Strategy<Value = Geometry> {
                 Geometry {
                     capacity_sectors: capacity,
                     block_bytes,
-                    physical_block_exponent: 0,
-                    optimal_io_blocks: 0,
                     read_only,
-                    volatile_cache: true,
                     discard_sectors_max,
                     write_zeroes_sectors_max,
-                    write_zeroes_may_unmap: true,
-                    serial: [b's'; 20],
+                    ..DISK
                 }
             },
         )
@@ -366,6 +373,47 @@ proptest! {
             }
             _ => {}
         }
+    }
+}
+
+/// A chain may name the same memory again and again: what it asks for has a bound all the same.
+#[test]
+fn a_request_of_more_than_a_gibibyte_is_refused() {
+    let disk = Geometry {
+        capacity_sectors: 1 << 40,
+        ..DISK
+    };
+    let piece_bytes = 2 << 20;
+    for (pieces, expected) in [
+        (512, Meaning::Read(0, 512 * 4096)),
+        (513, Meaning::IoError),
+        (1022, Meaning::IoError),
+    ] {
+        let mut place = Place::new(piece_bytes);
+        let header = Buffer {
+            address: place.iova,
+            bytes: 16,
+            direction: Direction::Readable,
+        };
+        let data = Buffer {
+            bytes: piece_bytes as u32,
+            direction: Direction::Writable,
+            ..header
+        };
+        let status = Buffer { bytes: 1, ..data };
+        let buffers = [vec![header], vec![data; pieces], vec![status]].concat();
+        let mut driver = SplitDriver::new(&mut place.memory, 1024, false, true);
+        driver.add(&place.memory, &buffers).unwrap();
+        driver.publish();
+        let table = place.memory.table();
+        let mut queue = SplitQueue::new(&driver.config(), &table).unwrap();
+        let head = queue.pop().unwrap().unwrap();
+        let mut chain = Chain::new(&table);
+        queue.resolve(&head, &mut chain).unwrap();
+        head.abandon();
+        let mut ranges = Ranges::new();
+        let request = parse(&mut chain, &mut ranges, &disk).unwrap();
+        assert_eq!(meaning(&request), expected);
     }
 }
 

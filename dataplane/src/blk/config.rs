@@ -1,7 +1,7 @@
 //! The 96 bytes of `struct virtio_blk_config` (VIRTIO 1.3, 5.2.4).
 
 use super::Geometry;
-use crate::limits::{RANGES_MAX, SEGMENT_BYTES_MAX};
+use crate::limits::{RANGES_MAX, SEGMENT_BYTES_MAX, WRITE_ZEROES_RANGES_MAX};
 
 /// Bytes of the configuration space, the zoned part included: a driver that reads further gets zeros
 /// from the kernel only since Linux 6.0.
@@ -33,7 +33,7 @@ impl ConfigSpace {
         }
         if geometry.write_zeroes_sectors_max > 0 {
             space.put(48, &geometry.write_zeroes_sectors_max.to_le_bytes());
-            space.put(52, &1_u32.to_le_bytes());
+            space.put(52, &(WRITE_ZEROES_RANGES_MAX as u32).to_le_bytes());
             space.put(56, &[u8::from(geometry.write_zeroes_may_unmap)]);
         }
         space

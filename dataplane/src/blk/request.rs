@@ -7,7 +7,7 @@ use virtio_bindings::virtio_blk::{
 };
 
 use super::{Data, Geometry, Operation, SectorRange, Status};
-use crate::limits::RANGES_MAX;
+use crate::limits::{RANGES_MAX, REQUEST_BYTES_MAX, WRITE_ZEROES_RANGES_MAX};
 use crate::mem::Segment;
 use crate::ring::{Chain, DriverFault, Segments};
 
@@ -70,12 +70,12 @@ pub fn parse<'chain, 'table>(
     let kind = u32::from_le_bytes([t0, t1, t2, t3]);
     let sector = u64::from_le_bytes(sector);
     let operation = match kind {
-        VIRTIO_BLK_T_IN => geometry
-            .blocks(sector, length(into))
-            .map(|range| Operation::Read { range, into }),
-        VIRTIO_BLK_T_OUT if !geometry.read_only => geometry
-            .blocks(sector, length(out))
-            .map(|range| Operation::Write { range, from: out }),
+        VIRTIO_BLK_T_IN => {
+            range_of(into, sector, geometry).map(|range| Operation::Read { range, into })
+        }
+        VIRTIO_BLK_T_OUT if !geometry.read_only => {
+            range_of(out, sector, geometry).map(|range| Operation::Write { range, from: out })
+        }
         VIRTIO_BLK_T_OUT => None,
         VIRTIO_BLK_T_FLUSH => Some(Operation::Flush),
         VIRTIO_BLK_T_GET_ID => return Ok(Request::GetId(into)),
@@ -88,6 +88,16 @@ pub fn parse<'chain, 'table>(
         _ => return Ok(Request::Answer(Status::Unsupported)),
     };
     Ok(operation.map_or(Request::Answer(Status::IoError), Request::Operation))
+}
+
+/// Returns the blocks from `sector` on that `data` fills.
+#[inline]
+fn range_of(data: Data<'_, '_>, sector: u64, geometry: &Geometry) -> Option<SectorRange> {
+    let bytes = length(data);
+    if bytes > REQUEST_BYTES_MAX {
+        return None;
+    }
+    geometry.blocks(sector, bytes)
 }
 
 #[inline]
@@ -149,8 +159,12 @@ fn discard<'chain, 'table>(
     ranges: &'chain mut Ranges,
     geometry: &Geometry,
 ) -> Request<'chain, 'table> {
-    let sectors_max = geometry.discard_sectors_max;
-    match read_ranges(data, ranges, geometry, sectors_max, 0) {
+    let allowed = Allowed {
+        ranges_max: RANGES_MAX,
+        sectors_max: geometry.discard_sectors_max,
+        flags: 0,
+    };
+    match read_ranges(data, ranges, geometry, allowed) {
         Err(status) => Request::Answer(status),
         Ok(_) => {
             // Linux splits at the block size but does not align what it splits: round inwards.
@@ -171,9 +185,12 @@ fn write_zeroes<'chain, 'table>(
     ranges: &'chain mut Ranges,
     geometry: &Geometry,
 ) -> Request<'chain, 'table> {
-    let sectors_max = geometry.write_zeroes_sectors_max;
-    let flags = VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP;
-    match read_ranges(data, ranges, geometry, sectors_max, flags) {
+    let allowed = Allowed {
+        ranges_max: WRITE_ZEROES_RANGES_MAX,
+        sectors_max: geometry.write_zeroes_sectors_max,
+        flags: VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
+    };
+    match read_ranges(data, ranges, geometry, allowed) {
         Err(status) => Request::Answer(status),
         Ok(flags) => {
             let whole = |range: &SectorRange| geometry.blocks(range.first, range.bytes()).is_some();
@@ -186,34 +203,41 @@ fn write_zeroes<'chain, 'table>(
     }
 }
 
+/// What was advertised for one kind of request.
+#[derive(Clone, Copy)]
+struct Allowed {
+    ranges_max: usize,
+    sectors_max: u32,
+    flags: u32,
+}
+
 /// Reads `struct virtio_blk_discard_write_zeroes` entries into `ranges`. Returns the flags that all of
 /// them carry.
 fn read_ranges(
     data: Data<'_, '_>,
     ranges: &mut Ranges,
     geometry: &Geometry,
-    sectors_max: u32,
-    flags_allowed: u32,
+    allowed: Allowed,
 ) -> Result<u32, Status> {
     ranges.clear();
     let bytes = length(data) as usize;
     let count = bytes / RANGE_BYTES;
-    let sensible = count > 0 && count <= RANGES_MAX && bytes.is_multiple_of(RANGE_BYTES);
+    let sensible = count > 0 && count <= allowed.ranges_max && bytes.is_multiple_of(RANGE_BYTES);
     if geometry.read_only || !sensible {
         return Err(Status::IoError);
     }
-    let mut flags_of_all = flags_allowed;
+    let mut flags_of_all = allowed.flags;
     for place in 0..count {
         let mut entry = [0; RANGE_BYTES];
         gather(data, place * RANGE_BYTES, &mut entry);
         let entry = u128::from_le_bytes(entry);
         let (first, sectors) = (entry as u64, (entry >> 64) as u32);
         let flags = (entry >> 96) as u32;
-        if flags & !flags_allowed != 0 {
+        if flags & !allowed.flags != 0 {
             return Err(Status::Unsupported);
         }
         flags_of_all &= flags;
-        if sectors > sectors_max {
+        if sectors > allowed.sectors_max {
             return Err(Status::IoError);
         }
         ranges.push(
