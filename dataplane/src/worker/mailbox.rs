@@ -4,16 +4,12 @@
 //! sleeps on, so no command is overlooked. Each answer carries the number of its command: one that
 //! comes too late is recognised and dropped.
 
-use std::os::fd::{AsFd, BorrowedFd};
+#[cfg(not(loom))]
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use crossbeam::queue::ArrayQueue;
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::eventfd::{EfdFlags, EventFd};
-
+use super::primitive::{ArrayQueue, AtomicU64, Ordering, Signal};
 use super::{QueueSetup, Report};
 use crate::limits::MAILBOX_COMMANDS_MAX;
 use crate::mem::RegionTable;
@@ -67,8 +63,8 @@ struct Shared {
     answers: ArrayQueue<(u64, Answer)>,
     /// Commands posted so far: one shared load tells a busy worker that there is nothing new.
     posted: AtomicU64,
-    wake_worker: EventFd,
-    wake_control: EventFd,
+    wake_worker: Signal,
+    wake_control: Signal,
 }
 
 /// Control's end.
@@ -91,14 +87,13 @@ impl Mailbox {
     ///
     /// When no eventfd can be had.
     pub fn new() -> nix::Result<(Self, WorkerEnd)> {
-        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let shared = Arc::new(Shared {
             commands: ArrayQueue::new(MAILBOX_COMMANDS_MAX),
             // One more than commands, so that a worker can always answer.
             answers: ArrayQueue::new(MAILBOX_COMMANDS_MAX + 1),
             posted: AtomicU64::new(0),
-            wake_worker: EventFd::from_flags(flags)?,
-            wake_control: EventFd::from_flags(flags)?,
+            wake_worker: Signal::new()?,
+            wake_control: Signal::new()?,
         });
         Ok((
             Self {
@@ -122,8 +117,7 @@ impl Mailbox {
             .map_err(|_| Unanswered::Full)?;
         // Release: pairs with the Acquire load in `take`.
         self.shared.posted.store(number, Ordering::Release);
-        // Writing fails only when the counter is full, and then the worker is awake anyway.
-        let _ = self.shared.wake_worker.write(1);
+        self.shared.wake_worker.raise();
         Ok(number)
     }
 
@@ -143,16 +137,11 @@ impl Mailbox {
             if left.is_zero() {
                 return Err(Unanswered::Late);
             }
-            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-            let mut fds = [PollFd::new(
-                self.shared.wake_control.as_fd(),
-                PollFlags::POLLIN,
-            )];
-            match poll(&mut fds, timeout) {
-                // Cleared before the queue is looked at again, so that no answer is overlooked.
-                Ok(_) | Err(Errno::EINTR) => drop(self.shared.wake_control.read()),
-                Err(_) => return Err(Unanswered::Late),
+            if self.shared.wake_control.wait(left).is_err() {
+                return Err(Unanswered::Late);
             }
+            // Cleared before the queue is looked at again, so that no answer is overlooked.
+            self.shared.wake_control.clear();
         }
     }
 }
@@ -173,16 +162,23 @@ impl WorkerEnd {
     /// Answers command `number`. An answer that control has no room for is one that it gave up.
     pub fn answer(&self, number: u64, answer: Answer) {
         let _ = self.shared.answers.force_push((number, answer));
-        let _ = self.shared.wake_control.write(1);
+        self.shared.wake_control.raise();
     }
 
     /// Returns the eventfd that is signalled by each command.
+    #[cfg(not(loom))]
     pub fn wake_fd(&self) -> BorrowedFd<'_> {
         self.shared.wake_worker.as_fd()
     }
 
+    /// Sleeps until there is a command: what a worker's poll(2) comes to with nothing else to wake it.
+    #[cfg(loom)]
+    pub fn sleep(&self) {
+        let _ = self.shared.wake_worker.wait(std::time::Duration::MAX);
+    }
+
     /// Clears the eventfd. Call [`take`](Self::take) after this, not before.
     pub fn clear_wake(&self) {
-        let _ = self.shared.wake_worker.read();
+        self.shared.wake_worker.clear();
     }
 }
