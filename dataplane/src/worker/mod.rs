@@ -20,6 +20,8 @@ mod pass;
 #[cfg(not(loom))]
 mod poller;
 #[cfg(not(loom))]
+mod rest;
+#[cfg(not(loom))]
 mod thread;
 
 #[cfg(not(loom))]

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::in_flight::{InFlight, InFlightTable};
 use super::pass::Pass;
+use super::rest::{Health, Rest};
 use super::{QueueSetup, Records, Report};
 use crate::backend::{BackendQueue, Outcome, Submission, Token};
 use crate::blk::{Geometry, Ranges, Request, Status, parse};
@@ -19,32 +20,6 @@ pub enum Progress {
     Busy(usize),
     /// Nothing.
     Idle,
-}
-
-/// How far a driver's breach of the specification reaches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Health {
-    /// No breach so far.
-    Sound,
-    /// A chain was bad. The ring itself makes sense, so what comes is answered with an error.
-    Failing,
-    /// The ring makes no sense. Nothing is taken any more.
-    Stopped,
-}
-
-/// A queue between two memory maps: where it goes on, and what the driver did wrong so far.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Rest {
-    config: QueueConfig,
-    health: Health,
-    fault: Option<DriverFault>,
-}
-
-impl Rest {
-    /// Returns the index of the next avail entry to take.
-    pub(super) fn next_avail(self) -> u16 {
-        self.config.next_avail
-    }
 }
 
 /// The data path of one virtqueue. Made, used and dropped on one thread.
@@ -68,12 +43,7 @@ impl Poller {
     ///
     /// [`SetupError`] when the driver's queue cannot be served.
     pub fn new(setup: &QueueSetup) -> Result<Self, SetupError> {
-        let rest = Rest {
-            config: setup.queue,
-            health: Health::Sound,
-            fault: None,
-        };
-        Self::resume(rest, Arc::clone(&setup.table))
+        Self::resume(Rest::fresh(setup.queue), Arc::clone(&setup.table))
     }
 
     /// Returns a poller that goes on with `rest` in the memory of `table`.

@@ -12,7 +12,7 @@ use crossbeam::atomic::AtomicCell;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use super::poller::Rest;
+use super::rest::Rest;
 use super::{
     Answer, Command, Idle, IdlePolicy, Mailbox, Notifier, PollMode, Poller, Progress, QueueSetup,
     Records, Report, WorkerEnd,
