@@ -1,0 +1,120 @@
+//! Memory that comes, goes and vanishes while queues use it.
+
+use pollux_control::device::QueueState;
+
+use crate::guest::in_guest;
+use crate::vhost::{Descriptor, Device, NEXT, PLAIN, SECOND, SharedMemory, WRITE};
+
+use super::{assert_only_queue_0_broken, queue, serve, why_broken};
+
+const BYTES: u64 = 1 << 16;
+
+/// Offers a read of the disk's first sectors into `address` on queue 0.
+fn read_into(device: &mut Device, address: u64) {
+    let (queue, memory) = (&mut device.queues[0], &device.memory);
+    queue.write_header(memory, 0, 0);
+    let [header, _, status] = queue.buffers();
+    let chain = [
+        (header, 16, NEXT),
+        (address, 4096, NEXT | WRITE),
+        (status, 1, WRITE),
+    ];
+    for (place, (address, bytes, flags)) in (0..).zip(chain) {
+        let next = place + 1;
+        let descriptor = Descriptor {
+            address,
+            bytes,
+            flags,
+            next,
+        };
+        queue.describe(memory, place, descriptor);
+    }
+    queue.offer(memory, 0);
+    device.publish(0);
+}
+
+#[test]
+fn memory_is_added_and_removed_while_queues_run() {
+    in_guest(|| {
+        let daemon = serve("ram,size=64M");
+        let mut device = Device::start(&daemon.node(), 2, PLAIN);
+        device.prove(0);
+        for _ in 0..5 {
+            let second = SharedMemory::new(BYTES as usize);
+            device.kernel.map(SECOND, &second);
+            read_into(&mut device, SECOND + 4096);
+            assert_eq!(device.status_of_one(0), 0);
+            let mut data = [0; 4096];
+            second.read(4096, &mut data);
+            assert!(data.iter().all(|&byte| byte == 0x5a));
+            device.kernel.unmap(SECOND, BYTES);
+            device.prove(1);
+            device.prove(0);
+        }
+        read_into(&mut device, SECOND);
+        let words = "address 0x40000000 with 4096 bytes is not mapped";
+        assert_only_queue_0_broken(&daemon, &mut device, PLAIN, words);
+        drop(device);
+        daemon.stop();
+    });
+}
+
+#[test]
+fn data_that_vanishes_breaks_its_queue() {
+    in_guest(|| {
+        let daemon = serve("ram,size=64M");
+        let mut device = Device::start(&daemon.node(), 2, PLAIN);
+        let second = SharedMemory::new(BYTES as usize);
+        device.kernel.map(SECOND, &second);
+        device.prove(0);
+        second.vanish();
+        read_into(&mut device, SECOND);
+        assert_eq!(device.status_of_one(0), 1, "VIRTIO_BLK_S_IOERR");
+        let words = "memory named by a descriptor does not exist";
+        assert_only_queue_0_broken(&daemon, &mut device, PLAIN, words);
+        drop(device);
+        daemon.stop();
+    });
+}
+
+#[test]
+fn rings_that_vanish_end_no_process() {
+    in_guest(|| {
+        let daemon = serve("ram,size=64M");
+        let mut device = Device::start(&daemon.node(), 2, PLAIN);
+        device.prove(0);
+        device.prove(1);
+        device.memory.vanish();
+        for index in 0..2 {
+            device.kick(index);
+            let reason = why_broken(&daemon, index);
+            assert!(!reason.is_empty());
+        }
+        device.restart(2, PLAIN);
+        device.prove(0);
+        device.prove(1);
+        drop(device);
+        daemon.stop();
+    });
+}
+
+#[test]
+fn rings_that_are_nowhere_are_shown_as_broken() {
+    in_guest(|| {
+        let daemon = serve("ram,size=64M");
+        let mut device = Device::start(&daemon.node(), 2, PLAIN);
+        device.start_without_memory(2, PLAIN);
+        for index in 0..2 {
+            let reason = why_broken(&daemon, index);
+            assert!(
+                reason.contains("area") && reason.contains("not mapped"),
+                "{reason}"
+            );
+        }
+        device.restart(2, PLAIN);
+        device.prove(0);
+        assert_eq!(queue(&daemon, 0).state, QueueState::Running);
+        drop(device);
+        daemon.stop();
+    });
+}

@@ -1,0 +1,30 @@
+//! A daemon that is killed leaves its device behind; `pollux detach` removes that.
+
+use crate::guest::{Daemon, Fio, in_guest, leftovers, pollux};
+
+/// Serves with `options`, kills the daemon, cleans up, and serves the same name again.
+fn kill_and_clean_up(options: &[&str]) {
+    Daemon::serve("d0", "ram,size=64M", options).kill();
+    let left = leftovers();
+    assert!(left.contains(&"/dev/vduse/d0".to_owned()), "{left:?}");
+    pollux(&["detach", "d0"]).succeeded();
+    assert_eq!(leftovers(), [""; 0]);
+    let daemon = Daemon::serve("d0", "ram,size=64M", &["--attach", "virtio"]);
+    Fio::verify(daemon.disk().node(), "4k", 16, "1M").run();
+    daemon.stop();
+}
+
+#[test]
+fn a_device_that_is_not_attached_is_removed() {
+    in_guest(|| kill_and_clean_up(&[]));
+}
+
+#[test]
+fn a_disk_is_removed() {
+    in_guest(|| kill_and_clean_up(&["--attach", "virtio"]));
+}
+
+#[test]
+fn a_guests_device_is_removed() {
+    in_guest(|| kill_and_clean_up(&["--attach", "vhost"]));
+}

@@ -1,0 +1,19 @@
+//! The end-to-end tests: the real `pollux` command against the real VDUSE of a guest kernel.
+//!
+//! They run as root inside of a machine that nobody else uses, since they load and unload modules, and
+//! look for whatever a daemon leaves behind anywhere:
+//!
+//! ```text
+//! cargo test -p pollux --features vm --test vm --no-run
+//! pollux vm run --timeout 900 --file THAT_PROGRAM:/usr/local/bin/pollux-vm-test -- pollux-vm-test
+//! ```
+
+#![deny(unsafe_code)]
+
+mod bad_input;
+mod data;
+mod guest;
+mod hostile;
+mod lifecycle;
+mod stats;
+mod vhost;
