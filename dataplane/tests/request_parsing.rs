@@ -41,6 +41,7 @@ impl Place {
         for segment in segments {
             let start = segment.ptr_guard().as_ptr() as usize - self.host;
             assert!(start + segment.len() <= self.bytes, "out of bounds");
+            assert!(!segment.is_empty(), "nothing to move");
             let first = self.iova.0 + start as u64;
             addresses.extend(first..first + segment.len() as u64);
         }
@@ -242,7 +243,7 @@ proptest! {
         let resolved = queue.resolve(&head, &mut chain);
         head.abandon();
         place.addresses(&chain.readable);
-        place.addresses(&chain.writable);
+        let writable = place.addresses(&chain.writable);
         let bytes = |segments: &[Segment<'_>]| segments.iter().map(|s| s.len()).sum::<usize>();
         let (out, into) = (bytes(&chain.readable), bytes(&chain.writable));
         if let Some(status) = chain.last_writable() {
@@ -251,6 +252,7 @@ proptest! {
         if resolved.is_err() {
             return Ok(());
         }
+        prop_assert_eq!(chain.last_writable(), writable.last().copied().map(Iova));
         match parse(&mut chain, &mut ranges, &disk) {
             Err(_) => prop_assert!(out < 16 || into == 0),
             Ok(request) => {

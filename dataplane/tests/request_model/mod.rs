@@ -225,10 +225,21 @@ fn payload() -> impl Strategy<Value = Vec<u8>> {
             .concat()
         })
         .boxed();
+    let good = (0..16_u64, 0..12_u32);
+    let good = prop::collection::vec(good, 1..3).prop_flat_map(|entries| {
+        (0..2_u32).prop_map(move |flags| {
+            let bytes = |&(sector, count): &(u64, u32)| {
+                let last = [count.to_le_bytes(), flags.to_le_bytes()].concat();
+                [&sector.to_le_bytes()[..], &last].concat()
+            };
+            entries.iter().flat_map(bytes).collect::<Vec<u8>>()
+        })
+    });
     prop_oneof![
         2 => (0..5_usize).prop_map(|blocks| vec![7; blocks * 512]),
         2 => (0..3_usize).prop_map(|blocks| vec![8; blocks * 4096]),
-        4 => prop::collection::vec(entry.clone(), 1..4).prop_map(|entries| entries.concat()),
+        4 => good,
+        2 => prop::collection::vec(entry.clone(), 1..4).prop_map(|entries| entries.concat()),
         1 => prop::collection::vec(entry, 250..260).prop_map(|entries| entries.concat()),
         1 => prop::collection::vec(any::<u8>(), 0..100),
     ]
