@@ -217,7 +217,8 @@ impl Pair {
     }
 
     fn interrupt(&mut self, round: &Round, returned: u16) {
-        let ours = self.ours.queue.interrupt_wanted();
+        let ours = self.ours.queue.interrupt_wanted().is_some();
+        self.ours.queue.interrupt_settled();
         let reference = &mut self.reference;
         let theirs = reference
             .queue
@@ -228,7 +229,7 @@ impl Pair {
         } else {
             assert_eq!(ours, returned > 0 && !round.no_interrupt);
         }
-        let again = self.ours.queue.interrupt_wanted();
+        let again = self.ours.queue.interrupt_wanted().is_some();
         assert!(!again, "one interrupt for what was returned once");
     }
 

@@ -146,6 +146,7 @@ impl Created {
                 name,
                 cpu: Some(cpu),
                 mode: options.mode,
+                interrupt_hold: options.interrupt_hold,
                 geometry,
             };
             let notifier = VduseNotifier {

@@ -1,5 +1,7 @@
 //! What a person asks for when serving a device, checked before anything is made.
 
+use std::time::Duration;
+
 use pollux_dataplane::limits::{QUEUE_SIZE_MAX, QUEUE_SIZE_MIN, QUEUES_MAX};
 use pollux_dataplane::worker::PollMode;
 use vduse::Name;
@@ -22,6 +24,8 @@ pub struct DeviceOptions {
     pub cpus: Option<Vec<usize>>,
     /// How workers wait.
     pub mode: PollMode,
+    /// How long interrupts may be held while more completions are on their way.
+    pub interrupt_hold: Duration,
     /// Seconds that the kernel waits for an answer before it gives the device up; the kernel's own
     /// default when left out.
     pub msg_timeout_s: Option<u32>,
@@ -97,6 +101,7 @@ mod tests {
             queue_size: 256,
             cpus: None,
             mode: PollMode::Busy,
+            interrupt_hold: Duration::ZERO,
             msg_timeout_s: None,
         }
     }

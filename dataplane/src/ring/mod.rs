@@ -12,7 +12,7 @@ pub use descriptor::Descriptor;
 pub use event_index::need_event;
 pub use fault::DriverFault;
 pub use head::Head;
-pub use split::{SetupError, SplitQueue};
+pub use split::{Backlog, SetupError, SplitQueue};
 
 use crate::mem::Iova;
 

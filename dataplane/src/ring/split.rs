@@ -50,7 +50,7 @@ pub struct SplitQueue {
     last_avail_idx: u16,
     next_used: u16,
     published_used: u16,
-    /// `used_idx` when the driver's wish for an interrupt was last looked at.
+    /// `used_idx` when the driver was last interrupted, or did not ask for it.
     signalled_used: u16,
 }
 
@@ -188,26 +188,41 @@ impl SplitQueue {
         pushed
     }
 
-    /// Returns whether the driver asked for an interrupt for what was published since the last call.
+    /// Returns what the driver has not taken back if it asked for an interrupt for something published
+    /// since [`interrupt_settled`](Self::interrupt_settled); `None` if it did not ask.
     #[inline]
-    pub fn interrupt_wanted(&mut self) -> bool {
-        if self.signalled_used == self.published_used {
-            return false;
+    pub fn interrupt_wanted(&self) -> Option<Backlog> {
+        let (new, old) = (self.published_used, self.signalled_used);
+        if new == old {
+            return None;
         }
-        let old = std::mem::replace(&mut self.signalled_used, self.published_used);
         // Pairs with the driver's barrier between writing `used_event` (or the flag) and reading
         // `used_idx` again: without it both could miss the other's store, and the driver sleeps on.
         fence(Ordering::SeqCst);
         if self.event_idx {
-            need_event(
-                self.used_event.load(Ordering::Relaxed),
-                self.published_used,
-                old,
-            )
+            let used_event = self.used_event.load(Ordering::Relaxed);
+            // A driver that waits has taken everything before `used_event` back.
+            let backlog = Backlog {
+                completed: new.wrapping_sub(used_event),
+                outstanding: self.last_avail_idx.wrapping_sub(used_event).min(self.size),
+            };
+            need_event(used_event, new, old).then_some(backlog)
         } else {
             let flags = self.avail_flags.load(Ordering::Relaxed);
-            u32::from(flags) & VRING_AVAIL_F_NO_INTERRUPT == 0
+            let completed = new.wrapping_sub(old);
+            let outstanding = self.last_avail_idx.wrapping_sub(old).min(self.size);
+            let wanted = u32::from(flags) & VRING_AVAIL_F_NO_INTERRUPT == 0;
+            wanted.then_some(Backlog {
+                completed,
+                outstanding,
+            })
         }
+    }
+
+    /// Notes that the driver was interrupted for all that was published, or did not ask for it.
+    #[inline]
+    pub fn interrupt_settled(&mut self) {
+        self.signalled_used = self.published_used;
     }
 
     /// Tells the driver not to kick: this queue is polled. With event indexes one kick in 65536
@@ -239,6 +254,15 @@ impl SplitQueue {
         fence(Ordering::SeqCst);
         self.refill()
     }
+}
+
+/// What the driver has not taken back from a ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backlog {
+    /// Requests completed.
+    pub completed: u16,
+    /// Requests submitted, as far as they were seen; those completed included.
+    pub outstanding: u16,
 }
 
 /// One of the three parts of a ring.

@@ -14,6 +14,8 @@ mod idle;
 #[cfg(not(loom))]
 mod in_flight;
 #[cfg(not(loom))]
+mod moderation;
+#[cfg(not(loom))]
 mod notifier;
 #[cfg(not(loom))]
 mod pass;
@@ -27,6 +29,7 @@ mod thread;
 #[cfg(not(loom))]
 pub use {
     idle::{Idle, IdlePolicy, PollMode},
+    moderation::{Interrupt, Moderation},
     notifier::Notifier,
     pass::Records,
     poller::{Poller, Progress},

@@ -14,8 +14,8 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::rest::Rest;
 use super::{
-    Answer, Command, Idle, IdlePolicy, Mailbox, Notifier, PollMode, Poller, Progress, QueueSetup,
-    Records, Report, WorkerEnd,
+    Answer, Command, Idle, IdlePolicy, Interrupt, Mailbox, Moderation, Notifier, PollMode, Poller,
+    Progress, QueueSetup, Records, Report, WorkerEnd,
 };
 use crate::backend::BackendQueue;
 use crate::blk::Geometry;
@@ -33,6 +33,8 @@ pub struct WorkerConfig {
     pub cpu: Option<usize>,
     /// How to wait.
     pub mode: PollMode,
+    /// How long an interrupt may be held while more completions are on their way; zero for not at all.
+    pub interrupt_hold: Duration,
     /// The disk, as the backend knows it.
     pub geometry: Geometry,
 }
@@ -85,8 +87,15 @@ where
         name,
         cpu,
         mode,
+        interrupt_hold,
         geometry,
     } = config;
+    // A worker that sleeps whenever it can does not spin for a held interrupt either.
+    let hold = if mode == PollMode::Event {
+        Duration::ZERO
+    } else {
+        interrupt_hold
+    };
     // A poller watches the thread that it is on, so all of this is put together there.
     let body = move || {
         if pin(cpu, &pinned) {
@@ -98,6 +107,7 @@ where
                 notifier,
                 geometry,
                 idle: IdlePolicy::new(mode),
+                moderation: Moderation::new(hold),
                 counters: shared_counters,
                 latency: Box::new(new_histogram()),
                 fault: shared_fault,
@@ -140,6 +150,7 @@ struct Service<Q, N> {
     notifier: N,
     geometry: Geometry,
     idle: IdlePolicy,
+    moderation: Moderation,
     counters: Arc<QueueCounters>,
     latency: Box<Histogram>,
     fault: Arc<AtomicCell<Option<DriverFault>>>,
@@ -177,18 +188,26 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
             Progress::Busy(_) => {
                 self.counters.polls_busy.add(1);
                 self.idle.busy();
-                self.notify();
+                self.moderate();
                 self.show_fault();
                 true
             }
             Progress::Idle => {
                 self.counters.polls_idle.add(1);
-                if !poller.is_running() {
-                    let done_for = poller.in_flight() == 0;
+                let stopped = !poller.is_running();
+                let done_for = stopped && poller.in_flight() == 0;
+                if stopped {
                     self.show_fault();
-                    if done_for {
-                        return false;
+                }
+                if self.moderation.is_holding() {
+                    if self.moderation.waited(Instant::now) == Interrupt::Raise {
+                        self.interrupt();
                     }
+                    // The driver is about to be interrupted, so this queue is not idle.
+                    return true;
+                }
+                if done_for {
+                    return false;
                 }
                 std::hint::spin_loop();
                 self.idle.idle(Instant::now) == Idle::Spin || !self.may_sleep()
@@ -204,17 +223,46 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
             .is_none_or(|it| it.may_sleep(signalled))
     }
 
-    /// Interrupts the driver if it asked for that.
+    /// Interrupts the driver if it asked for that and has waited, or has enough to do then.
     #[inline]
-    fn notify(&mut self) {
+    fn moderate(&mut self) {
         let Some(poller) = &mut self.poller else {
             return;
         };
-        if poller.queue().interrupt_wanted() {
-            self.counters.interrupts.add(1);
-            if self.notifier.interrupt().is_err() {
-                self.counters.interrupts_refused.add(1);
+        match poller.queue().interrupt_wanted() {
+            None => {
+                self.moderation.settle();
+                poller.queue().interrupt_settled();
             }
+            Some(backlog) => {
+                if self.moderation.completed(backlog, Instant::now) == Interrupt::Raise {
+                    self.interrupt();
+                }
+            }
+        }
+    }
+
+    /// Interrupts the driver if it asked for that, whatever is on its way.
+    fn interrupt_if_wanted(&mut self) {
+        let wanted = self
+            .poller
+            .as_mut()
+            .and_then(|poller| poller.queue().interrupt_wanted());
+        if wanted.is_some() {
+            self.interrupt();
+        }
+    }
+
+    #[inline]
+    fn interrupt(&mut self) {
+        let Some(poller) = &mut self.poller else {
+            return;
+        };
+        poller.queue().interrupt_settled();
+        self.moderation.settle();
+        self.counters.interrupts.add(1);
+        if self.notifier.interrupt().is_err() {
+            self.counters.interrupts_refused.add(1);
         }
     }
 
@@ -249,6 +297,7 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
         // A reset took the kick eventfd away.
         self.listening = false;
         self.idle.busy();
+        self.moderation.settle();
         self.poller = Some(Poller::new(setup)?);
         Ok(setup.queue.next_avail)
     }
@@ -278,7 +327,7 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
             latency: &mut self.latency,
         };
         let report = poller.drain(&mut self.backend, deadline, &mut records);
-        self.notify();
+        self.interrupt_if_wanted();
         report
     }
 

@@ -71,6 +71,7 @@ impl Rig {
             name: "test".into(),
             cpu: None,
             mode,
+            interrupt_hold: Duration::from_micros(100),
             geometry: backend.geometry().clone(),
         };
         let queue = backend.open_queue().unwrap();

@@ -50,6 +50,9 @@ pub(crate) struct ServeArgs {
     /// Time that an adaptive thread polls after the last request before it sleeps
     #[arg(long, default_value_t = 50, value_name = "MICROSECONDS")]
     poll_us: u64,
+    /// Time that an interrupt may be held while more completions are on their way; 0 for not at all
+    #[arg(long, default_value_t = 200, value_name = "MICROSECONDS")]
+    irq_hold_us: u64,
     /// Attach to this driver of the vDPA bus: virtio (a disk /dev/vdX here) or vhost (a guest)
     #[arg(long)]
     attach: Option<Driver>,
@@ -126,6 +129,7 @@ impl ServeArgs {
                 Poll::Adaptive => PollMode::Adaptive(Duration::from_micros(self.poll_us)),
                 Poll::Event => PollMode::Event,
             },
+            interrupt_hold: Duration::from_micros(self.irq_hold_us),
             msg_timeout_s: self.msg_timeout,
         })
     }
