@@ -57,6 +57,24 @@ pub(super) fn usable_cpus() -> Vec<usize> {
     ids.into_iter().map(|core| core.id).collect()
 }
 
+/// Returns the CPUs that are online, whether or not this process may run on them.
+pub(super) fn online_cpus() -> Vec<usize> {
+    let online = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
+    parse_cpu_list(online.trim()).unwrap_or_else(|_| usable_cpus())
+}
+
+/// Checks that every one of `cpus` is among those `usable`.
+pub(super) fn all_usable(cpus: &[usize], usable: &[usize]) -> Result<(), CpuListError> {
+    if let Some(&cpu) = cpus.iter().find(|cpu| !usable.contains(cpu)) {
+        let usable: Vec<String> = usable.iter().map(usize::to_string).collect();
+        return Err(CpuListError::Unusable {
+            cpu,
+            usable: usable.join(","),
+        });
+    }
+    Ok(())
+}
+
 /// Returns the CPU of each of `queues` workers: those `named`, or the last usable ones, since the first
 /// have most of the host's other work.
 pub(super) fn place(
@@ -69,13 +87,7 @@ pub(super) fn place(
         let first = usable.len().saturating_sub(count);
         return Ok(usable[first..].to_vec());
     };
-    if let Some(&cpu) = named.iter().find(|cpu| !usable.contains(cpu)) {
-        let usable: Vec<String> = usable.iter().map(usize::to_string).collect();
-        return Err(CpuListError::Unusable {
-            cpu,
-            usable: usable.join(","),
-        });
-    }
+    all_usable(named, usable)?;
     if named.len() != count {
         return Err(CpuListError::Count {
             cpus: named.len(),

@@ -10,6 +10,7 @@ use pollux_dataplane::worker::QueueSetup;
 use tracing::{debug, error, info, warn};
 use vduse::{QueueInfo, Reply, Request, RequestKind};
 
+use super::cpus::online_cpus;
 use super::thread::ControlThread;
 use super::{DeviceStatus, memory};
 
@@ -128,6 +129,10 @@ impl ControlThread {
             indirect: self.features.contains(Features::INDIRECT_DESC),
             event_idx: self.features.contains(Features::EVENT_IDX),
         };
+        let online = online_cpus();
+        let cpus = self.workers.cpus();
+        let interrupts = &self.options.interrupt_cpus;
+        interrupts.apply(&self.options.name, index as u32, &cpus, &online);
         self.workers.start(
             index,
             QueueSetup {

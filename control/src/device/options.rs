@@ -6,8 +6,8 @@ use pollux_dataplane::limits::{QUEUE_SIZE_MAX, QUEUE_SIZE_MIN, QUEUES_MAX};
 use pollux_dataplane::worker::PollMode;
 use vduse::Name;
 
-use super::cpus::{place, usable_cpus};
-use super::{BackendSpec, CpuListError};
+use super::cpus::{all_usable, online_cpus, place, usable_cpus};
+use super::{BackendSpec, CpuListError, InterruptCpus};
 
 /// A device to serve.
 #[derive(Clone, Debug)]
@@ -26,6 +26,8 @@ pub struct DeviceOptions {
     pub mode: PollMode,
     /// How long interrupts may be held while more completions are on their way.
     pub interrupt_hold: Duration,
+    /// Which CPUs handle interrupts.
+    pub interrupt_cpus: InterruptCpus,
     /// Seconds that the kernel waits for an answer before it gives the device up; the kernel's own
     /// default when left out.
     pub msg_timeout_s: Option<u32>,
@@ -62,31 +64,29 @@ impl DeviceOptions {
     ///
     /// [`OptionsError`] for the first thing that is not.
     pub fn check(&self) -> Result<Vec<usize>, OptionsError> {
-        self.check_for(&usable_cpus(), online_cpus())
+        self.check_for(&usable_cpus(), &online_cpus())
     }
 
-    fn check_for(&self, usable: &[usize], online: usize) -> Result<Vec<usize>, OptionsError> {
+    fn check_for(&self, usable: &[usize], online: &[usize]) -> Result<Vec<usize>, OptionsError> {
         let queues = self.queues;
         if queues == 0 {
             return Err(OptionsError::NoQueues);
         }
-        if usize::from(queues) > online.min(usize::from(QUEUES_MAX)) {
+        if usize::from(queues) > online.len().min(usize::from(QUEUES_MAX)) {
             return Err(OptionsError::Queues {
                 queues,
-                cpus: online,
+                cpus: online.len(),
             });
         }
         let size = self.queue_size;
         if !size.is_power_of_two() || !(QUEUE_SIZE_MIN..=QUEUE_SIZE_MAX).contains(&size) {
             return Err(OptionsError::QueueSize(size));
         }
+        if let InterruptCpus::List(cpus) = &self.interrupt_cpus {
+            all_usable(cpus, online)?;
+        }
         Ok(place(self.cpus.as_deref(), queues, usable)?)
     }
-}
-
-fn online_cpus() -> usize {
-    let online = nix::unistd::sysconf(nix::unistd::SysconfVar::_NPROCESSORS_ONLN);
-    online.ok().flatten().map_or(1, |count| count as usize)
 }
 
 #[cfg(test)]
@@ -102,6 +102,7 @@ mod tests {
             cpus: None,
             mode: PollMode::Busy,
             interrupt_hold: Duration::ZERO,
+            interrupt_cpus: InterruptCpus::Others,
             msg_timeout_s: None,
         }
     }
@@ -109,25 +110,36 @@ mod tests {
     #[test]
     fn only_what_is_possible_here_passes() {
         let usable = [0, 1, 2, 3];
-        assert_eq!(options().check_for(&usable, 4), Ok(vec![2, 3]));
+        assert_eq!(options().check_for(&usable, &usable), Ok(vec![2, 3]));
         let none = DeviceOptions {
             queues: 0,
             ..options()
         };
-        assert_eq!(none.check_for(&usable, 4), Err(OptionsError::NoQueues));
+        assert_eq!(
+            none.check_for(&usable, &usable),
+            Err(OptionsError::NoQueues)
+        );
+        let absent = DeviceOptions {
+            interrupt_cpus: InterruptCpus::List(vec![9]),
+            ..options()
+        };
+        assert!(matches!(
+            absent.check_for(&usable, &usable),
+            Err(OptionsError::Cpus(_))
+        ));
         let many = DeviceOptions {
             queues: 5,
             ..options()
         };
         let refused = Err(OptionsError::Queues { queues: 5, cpus: 4 });
-        assert_eq!(many.check_for(&usable, 4), refused);
+        assert_eq!(many.check_for(&usable, &usable), refused);
         for queue_size in [0, 2, 100, 2048] {
             let odd = DeviceOptions {
                 queue_size,
                 ..options()
             };
             assert_eq!(
-                odd.check_for(&usable, 4),
+                odd.check_for(&usable, &usable),
                 Err(OptionsError::QueueSize(queue_size))
             );
         }

@@ -56,6 +56,11 @@ impl Workers {
         self.slots.len()
     }
 
+    /// Returns the CPU of each worker.
+    pub(super) fn cpus(&self) -> Vec<usize> {
+        self.slots.iter().map(|slot| slot.cpu).collect()
+    }
+
     pub(super) fn is_serving(&self, index: usize) -> bool {
         self.slots.get(index).is_some_and(|slot| slot.serving)
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use pollux_control::daemon::{DaemonError, Event, ServeRequest, serve};
-use pollux_control::device::{BackendSpec, DeviceOptions, parse_cpu_list};
+use pollux_control::device::{BackendSpec, DeviceOptions, InterruptCpus, parse_cpu_list};
 use pollux_control::vdpa::Driver;
 use pollux_dataplane::worker::PollMode;
 use tracing_subscriber::EnvFilter;
@@ -53,6 +53,10 @@ pub(crate) struct ServeArgs {
     /// Time that an interrupt may be held while more completions are on their way; 0 for not at all
     #[arg(long, default_value_t = 200, value_name = "MICROSECONDS")]
     irq_hold_us: u64,
+    /// CPUs that handle the driver's interrupts: driver (its choice), others (all but those of
+    /// --cpus), or a list
+    #[arg(long, default_value = "others", value_name = "WHICH")]
+    irq_cpus: InterruptCpus,
     /// Attach to this driver of the vDPA bus: virtio (a disk /dev/vdX here) or vhost (a guest)
     #[arg(long)]
     attach: Option<Driver>,
@@ -130,6 +134,7 @@ impl ServeArgs {
                 Poll::Event => PollMode::Event,
             },
             interrupt_hold: Duration::from_micros(self.irq_hold_us),
+            interrupt_cpus: self.irq_cpus,
             msg_timeout_s: self.msg_timeout,
         })
     }
