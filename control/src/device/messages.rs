@@ -120,15 +120,7 @@ impl ControlThread {
     }
 
     fn start_queue(&mut self, index: usize, info: &QueueInfo) {
-        let queue = QueueConfig {
-            size: u16::try_from(info.size).unwrap_or(u16::MAX),
-            descriptor_area: Iova(info.descriptor_area),
-            driver_area: Iova(info.driver_area),
-            device_area: Iova(info.device_area),
-            next_avail: info.avail_index,
-            indirect: self.features.contains(Features::INDIRECT_DESC),
-            event_idx: self.features.contains(Features::EVENT_IDX),
-        };
+        let queue = queue_config(info, self.features.bits());
         let online = online_cpus();
         let cpus = self.workers.cpus();
         let interrupts = &self.options.interrupt_cpus;
@@ -175,5 +167,19 @@ impl ControlThread {
         } else {
             Reply::Failed
         }
+    }
+}
+
+/// Returns the queue that the driver set up as in `info`, with `features`.
+pub(super) fn queue_config(info: &QueueInfo, features: u64) -> QueueConfig {
+    let features = Features::from_bits_retain(features);
+    QueueConfig {
+        size: u16::try_from(info.size).unwrap_or(u16::MAX),
+        descriptor_area: Iova(info.descriptor_area),
+        driver_area: Iova(info.driver_area),
+        device_area: Iova(info.device_area),
+        next_avail: info.avail_index,
+        indirect: features.contains(Features::INDIRECT_DESC),
+        event_idx: features.contains(Features::EVENT_IDX),
     }
 }

@@ -124,7 +124,10 @@ impl Workers {
         for (slot, answer) in self.slots.iter_mut().zip(answers) {
             match answer {
                 None => {}
-                Some(Ok(Answer::Started(Ok(next_avail)))) => slot.next_avail = next_avail,
+                Some(Ok(Answer::Started(Ok(next_avail)))) => {
+                    slot.next_avail = next_avail;
+                    slot.refused = None;
+                }
                 Some(Ok(Answer::Started(Err(reason)))) => slot.refused = Some(reason.to_string()),
                 Some(_) => all = false,
             }

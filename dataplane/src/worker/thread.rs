@@ -111,6 +111,7 @@ where
                 counters: shared_counters,
                 latency: Box::new(new_histogram()),
                 fault: shared_fault,
+                fault_shown: false,
                 poller: None,
                 resting: None,
             }
@@ -154,6 +155,7 @@ struct Service<Q, N> {
     counters: Arc<QueueCounters>,
     latency: Box<Histogram>,
     fault: Arc<AtomicCell<Option<DriverFault>>>,
+    fault_shown: bool,
     poller: Option<Poller>,
     /// The queue, while the driver's memory does not hold it.
     resting: Option<Rest>,
@@ -268,7 +270,11 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
 
     #[inline]
     fn show_fault(&mut self) {
-        if let Some(fault) = self.poller.as_ref().and_then(Poller::fault) {
+        // Only the first fault of a queue is kept, so showing it once is enough.
+        if !self.fault_shown
+            && let Some(fault) = self.poller.as_ref().and_then(Poller::fault)
+        {
+            self.fault_shown = true;
             self.fault.store(Some(fault));
         }
     }
@@ -294,6 +300,7 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
         // Memory in flight must not go away; and one guard a thread.
         self.stop();
         self.fault.store(None);
+        self.fault_shown = false;
         // A reset took the kick eventfd away.
         self.listening = false;
         self.idle.busy();

@@ -5,14 +5,11 @@ use std::process::ExitCode;
 use clap::Args;
 use pollux_control::api::ClientError;
 use pollux_control::daemon::Claim;
-use pollux_control::vdpa::{self, Driver};
-use vduse::sysfs::Sysfs;
-use vduse::{Control, Device, Name};
+use pollux_control::device::remove_leftover;
+use pollux_control::vdpa::Driver;
+use vduse::Name;
 
 use crate::output::{Runtime, finish, line};
-
-/// Seconds that the kernel waits for an answer of a daemon that is gone.
-const LEFTOVER_TIMEOUT_S: u32 = 1;
 
 /// Attaches a served device to a driver of the vDPA bus
 #[derive(Debug, Args)]
@@ -69,18 +66,8 @@ fn exists(name: &Name) -> bool {
 
 /// Takes down what a killed daemon left behind.
 fn remove(args: &DetachArgs) -> Result<(), String> {
-    let name = &args.name;
-    // Neither a daemon that has just started nor another program may be serving it.
-    let claim = Claim::new(&args.runtime.runtime_dir, name);
+    // Not what a daemon that has just started serves.
+    let claim = Claim::new(&args.runtime.runtime_dir, &args.name);
     let _claim = claim.map_err(|e| e.to_string())?;
-    drop(Device::open(name).map_err(|e| e.to_string())?);
-    // Nobody answers the kernel, so it need not wait for long.
-    Sysfs::new(name)
-        .set_msg_timeout_s(LEFTOVER_TIMEOUT_S)
-        .map_err(|e| e.to_string())?;
-    if vdpa::status(name) != vdpa::Status::Detached {
-        vdpa::detach(name).map_err(|e| e.to_string())?;
-    }
-    let control = Control::open().map_err(|e| e.to_string())?;
-    control.destroy(name).map_err(|e| e.to_string())
+    remove_leftover(&args.name).map_err(|e| e.to_string())
 }

@@ -1,5 +1,7 @@
 //! Serves virtio-blk disks through VDUSE from polling threads.
 
+#![deny(unsafe_code)]
+
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};

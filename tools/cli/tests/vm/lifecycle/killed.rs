@@ -1,6 +1,8 @@
 //! A daemon that is killed leaves its device behind; `pollux detach` removes that.
 
-use crate::guest::{Daemon, Fio, in_guest, leftovers, pollux};
+use crate::guest::{Daemon, Fio, PATIENCE, in_guest, leftovers, pollux};
+
+use super::{endless_load, until_under_load};
 
 /// Serves with `options`, kills the daemon, cleans up, and serves the same name again.
 fn kill_and_clean_up(options: &[&str]) {
@@ -27,4 +29,19 @@ fn a_disk_is_removed() {
 #[test]
 fn a_guests_device_is_removed() {
     in_guest(|| kill_and_clean_up(&["--attach", "vhost"]));
+}
+
+#[test]
+fn a_disk_is_removed_under_load() {
+    in_guest(|| {
+        let options = ["--queues", "2", "--attach", "virtio"];
+        let daemon = Daemon::serve("d0", "ram,size=64M", &options);
+        let load = endless_load(daemon.disk().node());
+        until_under_load(&daemon);
+        daemon.kill();
+        pollux(&["detach", "d0"]).succeeded();
+        assert_eq!(leftovers(), [""; 0]);
+        let load = load.wait(PATIENCE);
+        assert!(!load.status.success(), "fio went on: {}", load.stdout);
+    });
 }
