@@ -170,10 +170,12 @@ impl<'device> Undertaker<'device> {
             // A ring that makes no sense, or is gone, has nothing to be returned.
             while let Ok(Some(head)) = queue.pop() {
                 let _ = queue.resolve(&head, &mut chain);
-                if let Some(status) = chain.last_writable() {
-                    let _ = table.store_byte(status, Status::IoError as u8);
+                let status = chain.last_writable();
+                match status.map(|at| table.store_byte(at, Status::IoError as u8)) {
+                    Some(Ok(())) => queue.push(head, 1),
+                    // What cannot be answered must not look like a success.
+                    _ => head.abandon(),
                 }
-                queue.push(head, 1);
             }
             guard.take();
             returned += queue.publish();
