@@ -12,6 +12,7 @@
 
 mod bad_input;
 mod data;
+mod doctor;
 mod guest;
 mod hostile;
 mod lifecycle;

@@ -2,7 +2,7 @@
 
 use pollux_control::device::{DeviceSnapshot, QueueState, QueueStats};
 
-use crate::guest::{Daemon, Fio, Report, in_guest, pollux};
+use crate::guest::{Daemon, Fio, Report, in_guest, pollux, run};
 
 /// What one queue counted while `load` ran.
 fn counted_during(daemon: &Daemon, load: &Fio) -> (QueueStats, QueueStats, Report) {
@@ -31,9 +31,10 @@ fn busy_polling_needs_no_kick() {
         assert_eq!((after.kicks, after.sleeps - before.sleeps), (0, 0));
         assert!(after.polls_busy > before.polls_busy);
         assert!(after.polls_idle > before.polls_idle);
-        // One at a time, so nothing can be coalesced: each needs its interrupt, and no more than that.
+        // One at a time: each needs its interrupt, but for those that the driver sees while it is still
+        // busy with the one before.
         let interrupts = after.interrupts - before.interrupts;
-        assert!((3900..=4000).contains(&interrupts), "{interrupts}");
+        assert!((2000..=4000).contains(&interrupts), "{interrupts}");
         let deep = Fio::new(&node, "randread", "4k", 64).with("number_ios", "8000");
         let deep = deep.with("size", "64M").with("norandommap", "1");
         let (before, after, report) = counted_during(&daemon, &deep);
@@ -41,6 +42,30 @@ fn busy_polling_needs_no_kick() {
         let interrupts = after.interrupts - before.interrupts;
         assert!((1..=8000).contains(&interrupts), "{interrupts}");
         daemon.stop();
+    });
+}
+
+#[test]
+fn a_poll_queue_needs_no_interrupt() {
+    in_guest(|| {
+        run("rmmod", &["virtio_blk"]).succeeded();
+        run("modprobe", &["virtio_blk", "poll_queues=1"]).succeeded();
+        let options = ["--queues", "2", "--poll", "busy", "--attach", "virtio"];
+        let daemon = Daemon::serve("d0", "ram,size=64M", &options);
+        let disk = daemon.disk();
+        assert_eq!(disk.attribute("queue/io_poll"), "1");
+        let verify = Fio::verify(disk.node(), "4k", 8, "4M").with("hipri", "1");
+        let before = daemon.snapshot().queues;
+        let report = verify.run();
+        let after = daemon.snapshot().queues;
+        let polled = after[1].requests - before[1].requests;
+        assert_eq!(polled, report.requests());
+        let interrupts = after[1].interrupts - before[1].interrupts;
+        assert!(interrupts < 10, "{interrupts}");
+        assert_eq!(after[1].kicks, 0);
+        daemon.stop();
+        run("rmmod", &["virtio_blk"]).succeeded();
+        run("modprobe", &["virtio_blk"]).succeeded();
     });
 }
 
@@ -54,8 +79,8 @@ fn adaptive_and_event_driven_workers_sleep_and_are_kicked() {
             let load = read_one_by_one(daemon.disk().node(), 200).with("thinktime", "5000");
             let (before, after, _) = counted_during(&daemon, &load);
             let (sleeps, kicks) = (after.sleeps - before.sleeps, after.kicks - before.kicks);
-            assert!((150..=400).contains(&sleeps), "{poll}: {sleeps} sleeps");
-            assert!((150..=220).contains(&kicks), "{poll}: {kicks} kicks");
+            assert!((100..=500).contains(&sleeps), "{poll}: {sleeps} sleeps");
+            assert!((100..=250).contains(&kicks), "{poll}: {kicks} kicks");
             daemon.stop();
         }
     });
