@@ -35,28 +35,35 @@ impl FromStr for InterruptCpus {
 }
 
 impl InterruptCpus {
-    /// Returns the CPUs for a device with workers on `workers`, of those `online`; `None` to
-    /// leave it as it is.
-    fn choose(&self, workers: &[usize], online: &[usize]) -> Option<Vec<usize>> {
+    /// Returns the CPUs for a queue whose interrupts the driver has put on `now`, of a device with
+    /// workers on `workers`, out of those `online`; `None` to leave it as it is.
+    fn choose(&self, now: &[usize], workers: &[usize], online: &[usize]) -> Option<Vec<usize>> {
+        let others = |cpus: &[usize]| -> Vec<usize> {
+            let other = |cpu: &&usize| !workers.contains(cpu);
+            cpus.iter().filter(other).copied().collect()
+        };
         let cpus = match self {
             Self::Driver => return None,
-            Self::Others => online
-                .iter()
-                .filter(|cpu| !workers.contains(cpu))
-                .copied()
-                .collect(),
-            Self::List(cpus) => cpus.clone(),
+            // The driver's choice is near those who submit to the queue.
+            Self::Others => Some(others(now)).filter(|cpus| !cpus.is_empty()),
+            Self::List(cpus) => Some(cpus.clone()),
         };
         // An empty set would hang the kernel: it looks for an online CPU until it finds one.
-        Some(cpus).filter(|cpus| !cpus.is_empty())
+        cpus.or_else(|| Some(others(online)))
+            .filter(|cpus| !cpus.is_empty())
     }
 
     /// Applies the choice to queue `index` of the device `name`. A kernel that cannot is left as it is.
     pub(super) fn apply(&self, name: &Name, index: u32, workers: &[usize], online: &[usize]) {
-        let Some(cpus) = self.choose(workers, online) else {
-            return;
-        };
-        if let Err(error) = Sysfs::new(name).set_irq_cb_affinity(index, &cpus) {
+        let sysfs = Sysfs::new(name);
+        let applied =
+            sysfs
+                .irq_cb_affinity(index)
+                .and_then(|now| match self.choose(&now, workers, online) {
+                    Some(cpus) => sysfs.set_irq_cb_affinity(index, &cpus),
+                    None => Ok(()),
+                });
+        if let Err(error) = applied {
             warn!(device = %name, "interrupts stay where they are: {error}");
         }
     }
@@ -67,14 +74,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn others_are_all_but_the_workers_or_nothing() {
+    fn others_are_the_drivers_choice_without_the_workers() {
         let others: InterruptCpus = "others".parse().unwrap();
-        assert_eq!(others.choose(&[2, 3], &[0, 1, 2, 3]), Some(vec![0, 1]));
-        assert_eq!(others.choose(&[0, 1], &[0, 1]), None);
+        let all = [0, 1, 2, 3];
+        assert_eq!(others.choose(&all, &[2, 3], &all), Some(vec![0, 1]));
+        assert_eq!(others.choose(&[1, 2], &[2, 3], &all), Some(vec![1]));
+        // Nothing is left of the driver's choice, or nothing at all.
+        assert_eq!(others.choose(&[2, 3], &[2, 3], &all), Some(vec![0, 1]));
+        assert_eq!(others.choose(&[0], &[0, 1], &[0, 1]), None);
+    }
+
+    #[test]
+    fn a_list_is_taken_as_it_is_and_the_driver_left_alone() {
         let list: InterruptCpus = "1,3".parse().unwrap();
-        assert_eq!(list.choose(&[1], &[0, 1, 2, 3]), Some(vec![1, 3]));
+        assert_eq!(list.choose(&[0], &[1], &[0, 1, 2, 3]), Some(vec![1, 3]));
         let driver: InterruptCpus = "driver".parse().unwrap();
-        assert_eq!(driver.choose(&[1], &[0, 1]), None);
+        assert_eq!(driver.choose(&[0], &[1], &[0, 1]), None);
         assert!("none".parse::<InterruptCpus>().is_err());
     }
 }
