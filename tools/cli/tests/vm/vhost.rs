@@ -70,16 +70,21 @@ impl Device {
         self.set_up(queues, features);
     }
 
-    /// Resets the device and starts it with rings that are in no memory.
+    /// Resets the device and starts it with rings that are in no memory until
+    /// [`map_rings`](Self::map_rings).
     pub(crate) fn start_without_memory(&mut self, queues: u16, features: u64) {
         self.kernel.set_status(0);
         self.kernel.unmap(RINGS, self.memory.bytes());
         self.negotiate_and_run(queues, features);
+    }
+
+    /// Maps the memory that the rings are in.
+    pub(crate) fn map_rings(&mut self) {
         self.kernel.map(RINGS, &self.memory);
     }
 
     fn set_up(&mut self, queues: u16, features: u64) {
-        self.kernel.map(RINGS, &self.memory);
+        self.map_rings();
         self.negotiate_and_run(queues, features);
     }
 
