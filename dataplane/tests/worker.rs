@@ -290,6 +290,24 @@ fn remapping_under_load_loses_nothing() {
 }
 
 #[test]
+fn a_queue_that_was_started_in_no_memory_is_served_once_it_is_mapped() {
+    let mut rig = Rig::ram(PollMode::Busy);
+    rig.stop();
+    let queue = rig.driver.queue.config();
+    let table = Default::default();
+    let setup = pollux_dataplane::worker::QueueSetup { queue, table };
+    let refused = rig.ask(Command::Start(Box::new(setup)));
+    assert!(matches!(refused, Answer::Started(Err(_))), "{refused:?}");
+    rig.driver.read(0, 512).unwrap();
+    rig.publish();
+    let table = rig.driver.memory().table();
+    let mapped = rig.ask(Command::Remap(table));
+    assert!(matches!(mapped, Answer::Started(Ok(0))), "{mapped:?}");
+    assert_eq!(rig.wait().status, OK);
+    rig.end();
+}
+
+#[test]
 fn latencies_are_handed_over_on_request() {
     let mut rig = Rig::ram(PollMode::Busy);
     for sector in 0..10 {

@@ -305,16 +305,22 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
         self.listening = false;
         self.idle.busy();
         self.moderation.settle();
-        self.poller = Some(Poller::new(setup)?);
-        Ok(setup.queue.next_avail)
+        self.resting = Some(Rest::fresh(setup.queue));
+        self.resume(Arc::clone(&setup.table))
     }
 
-    /// Goes on in the memory of `table`. A queue that is not in it rests until the next one.
+    /// Goes on in the memory of `table`.
     fn remap(&mut self, table: Arc<RegionTable>) -> Result<u16, SetupError> {
         let report = self.drain();
         if let Some(poller) = self.poller.take() {
             self.resting = Some(poller.rest(report));
         }
+        self.resume(table)
+    }
+
+    /// Serves the queue that rests, if any. One that is not in the memory of `table` rests on until the
+    /// next one.
+    fn resume(&mut self, table: Arc<RegionTable>) -> Result<u16, SetupError> {
         let Some(rest) = self.resting else {
             return Ok(0);
         };
