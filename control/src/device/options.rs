@@ -102,7 +102,7 @@ mod tests {
             cpus: None,
             mode: PollMode::Busy,
             interrupt_hold: Duration::ZERO,
-            interrupt_cpus: InterruptCpus::Others,
+            interrupt_cpus: InterruptCpus::Worker,
             msg_timeout_s: None,
         }
     }

@@ -51,11 +51,11 @@ pub(crate) struct ServeArgs {
     #[arg(long, default_value_t = 50, value_name = "MICROSECONDS")]
     poll_us: u64,
     /// Time that an interrupt may be held while more completions are on their way; 0 for not at all
-    #[arg(long, default_value_t = 200, value_name = "MICROSECONDS")]
+    #[arg(long, default_value_t = 0, value_name = "MICROSECONDS")]
     irq_hold_us: u64,
-    /// CPUs that handle the driver's interrupts: driver (its choice), others (all but those of
-    /// --cpus), or a list
-    #[arg(long, default_value = "others", value_name = "WHICH")]
+    /// CPUs that handle the driver's interrupts: worker (that of the queue's thread), driver (its own
+    /// choice), others (its choice without those of --cpus), or a list
+    #[arg(long, default_value = "worker", value_name = "WHICH")]
     irq_cpus: InterruptCpus,
     /// Attach to this driver of the vDPA bus: virtio (a disk /dev/vdX here) or vhost (a guest)
     #[arg(long)]
