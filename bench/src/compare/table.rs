@@ -74,8 +74,8 @@ impl Comparison {
         );
         if self.settings.servers.contains(&ServerKind::Qemu) {
             notes.push(
-                "qemu: vduse-blk export of null-co, which leaves read buffers as they are; \
-                 pollux's null fills them with zeros"
+                "qemu: vduse-blk export of null-co; it and pollux's null with fill=off leave read \
+                 buffers as they are"
                     .to_owned(),
             );
             notes.push(self.interrupt_note());

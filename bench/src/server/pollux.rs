@@ -99,7 +99,8 @@ impl Pollux {
 
 fn arguments(setup: &Setup) -> Vec<String> {
     let queues = setup.cpus.len().to_string();
-    let backend = format!("null,size={}", setup.size_bytes);
+    // Like null-co as it is by default: both leave read buffers alone.
+    let backend = format!("null,size={},fill=off", setup.size_bytes);
     let cpus = cpus::join(&setup.cpus);
     [
         "serve",
@@ -235,7 +236,7 @@ mod tests {
         pollux.stop().unwrap();
         assert!(folder.path().join("stopped").exists());
         let arguments = fs::read_to_string(folder.path().join("arguments")).unwrap();
-        let expected = "serve --json --name bench-pollux --backend null,size=1073741824 --queues 1 \
+        let expected = "serve --json --name bench-pollux --backend null,size=1073741824,fill=off --queues 1 \
                         --cpus 0 --poll busy --attach virtio\n";
         assert_eq!(arguments, expected);
     }
