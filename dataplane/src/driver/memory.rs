@@ -13,6 +13,7 @@ const BASE: Iova = Iova(0x10_0000);
 /// A driver's memory, mapped once and visible to both sides at the same addresses.
 #[derive(Debug)]
 pub struct DriverMemory {
+    file: OwnedFd,
     table: Arc<RegionTable>,
     next: u64,
     end: u64,
@@ -27,7 +28,7 @@ impl DriverMemory {
     pub fn new(bytes: u64) -> std::io::Result<Self> {
         let file: OwnedFd = memfd_create("driver", MFdFlags::MFD_CLOEXEC)?;
         nix::unistd::ftruncate(&file, bytes as i64)?;
-        let mapping = Mapping::new(file, 0, bytes, Access::ReadWrite);
+        let mapping = Mapping::new(file.try_clone()?, 0, bytes, Access::ReadWrite);
         let mapping = Arc::new(mapping.map_err(std::io::Error::other)?);
         let last = Iova(BASE.0 + bytes - 1);
         let table = RegionTable::new(vec![Region {
@@ -37,6 +38,7 @@ impl DriverMemory {
         }]);
         let table = Arc::new(table.map_err(std::io::Error::other)?);
         Ok(Self {
+            file,
             table,
             next: BASE.0,
             end: BASE.0 + bytes,
@@ -46,6 +48,16 @@ impl DriverMemory {
     /// Returns the address space as the device sees it.
     pub fn table(&self) -> Arc<RegionTable> {
         Arc::clone(&self.table)
+    }
+
+    /// Returns the file behind the memory, the address of its first byte and its length in bytes, for
+    /// whoever maps it by other means.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be duplicated.
+    pub fn file(&self) -> std::io::Result<(std::fs::File, Iova, u64)> {
+        Ok((self.file.try_clone()?.into(), BASE, self.end - BASE.0))
     }
 
     /// Returns the address of `bytes` fresh zero bytes, aligned to `align`.
