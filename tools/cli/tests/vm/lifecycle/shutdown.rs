@@ -7,9 +7,8 @@ use crate::guest::{Daemon, PATIENCE, in_guest, leftovers, read, run, write};
 use super::{endless_load, until_under_load};
 
 /// What five rounds may cost the machine: fio's and the kernel's own caches go up and down. One
-/// round that leaks its disk or its bounce buffers costs tens of mebibytes, so five cost more than this;
-/// 13 MiB were seen on Linux 7.3 without a leak of slab.
-const MEMORY_KIB_MAX: i64 = 32 << 10;
+/// round that leaks its disk or its bounce buffers costs tens of mebibytes.
+const MEMORY_KIB_MAX: i64 = 12 << 10;
 const SLAB_KIB_MAX: i64 = 4 << 10;
 
 fn stop_under_load(signal: Signal) {
