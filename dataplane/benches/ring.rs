@@ -13,7 +13,7 @@ use pollux_dataplane::backend::{Backend, DiskOptions, Null};
 use pollux_dataplane::blk::{Geometry, Ranges, parse};
 use pollux_dataplane::driver::{Buffer, DriverMemory, SplitDriver};
 use pollux_dataplane::mem::{Direction, Iova};
-use pollux_dataplane::ring::{Chain, SplitQueue};
+use pollux_dataplane::ring::{Chain, RingFeatures, SplitQueue};
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
@@ -29,7 +29,9 @@ struct Bench {
 impl Bench {
     fn new(indirect: bool) -> Self {
         let mut memory = DriverMemory::new(4 << 20).expect("memory");
-        let driver = SplitDriver::new(&mut memory, SIZE, indirect, true);
+        let mut features = RingFeatures::EVENT_IDX;
+        features.set(RingFeatures::INDIRECT_DESC, indirect);
+        let driver = SplitDriver::new(&mut memory, SIZE, features);
         Self { memory, driver }
     }
 

@@ -11,7 +11,7 @@ use pollux_dataplane::backend::Outcome;
 use pollux_dataplane::driver::BlockDriver;
 use pollux_dataplane::limits::DRAIN_MS_MAX;
 use pollux_dataplane::mem::RegionTable;
-use pollux_dataplane::ring::{DriverFault, QueueConfig};
+use pollux_dataplane::ring::{DriverFault, QueueConfig, RingFeatures};
 use pollux_dataplane::worker::{Answer, Command, PollMode, QueueSetup, Unanswered};
 
 const OK: u8 = 0;
@@ -28,7 +28,12 @@ const MODES: [PollMode; 3] = [
 const A_WHILE: Duration = Duration::from_millis(30);
 
 fn rig(backend: &Deferred, mode: PollMode) -> Rig {
-    let driver = BlockDriver::new(64, 4096, true, true).unwrap();
+    let driver = BlockDriver::new(
+        64,
+        4096,
+        RingFeatures::INDIRECT_DESC | RingFeatures::EVENT_IDX,
+    )
+    .unwrap();
     Rig::new(backend, mode, driver)
 }
 
@@ -261,7 +266,12 @@ fn a_backend_that_hangs_is_abandoned_and_its_requests_fail() {
     assert_eq!((rig.wait().status, rig.wait().status), (IO_ERROR, IO_ERROR));
     assert_eq!(rig.driver.complete(), None, "the third was never started");
     // The storage comes back to life: a new queue is served, and nothing old turns up in it.
-    rig.driver = BlockDriver::new(64, 4096, true, true).unwrap();
+    rig.driver = BlockDriver::new(
+        64,
+        4096,
+        RingFeatures::INDIRECT_DESC | RingFeatures::EVENT_IDX,
+    )
+    .unwrap();
     rig.start();
     let tickets = read_sectors(&mut rig, 2);
     backend.await_pending(2);

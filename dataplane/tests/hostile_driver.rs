@@ -10,7 +10,7 @@ use pollux_dataplane::driver::{BlockDriver, Buffer};
 use pollux_dataplane::mem::{
     Access, Direction, Iova, Mapping, Region, RegionTable, TranslateError,
 };
-use pollux_dataplane::ring::DriverFault;
+use pollux_dataplane::ring::{DriverFault, RingFeatures};
 use pollux_dataplane::worker::{Command, PollMode, QueueSetup};
 
 const IO_ERROR: u8 = 1;
@@ -20,7 +20,7 @@ const INDIRECT: u64 = 4 << 32;
 
 /// A chain made of raw descriptors, starting with descriptor 0.
 fn hostile(descriptors: &[(u64, u64)]) -> (Rig, Iova) {
-    let driver = BlockDriver::new(16, 4096, false, true).unwrap();
+    let driver = BlockDriver::new(16, 4096, RingFeatures::EVENT_IDX).unwrap();
     let mut rig = Rig::new(&ram(), PollMode::Busy, driver);
     let scratch = rig.driver.memory().allocate(4096, 4096);
     rig.driver.memory().write(scratch, &[0xff; 4096]);
@@ -165,7 +165,12 @@ fn indirect_tables_are_held_to_the_rules() {
         // The scratch memory is 0xff: a descriptor with every flag.
         (4080 | INDIRECT, DriverFault::IndirectNested),
     ] {
-        let driver = BlockDriver::new(16, 4096, true, true).unwrap();
+        let driver = BlockDriver::new(
+            16,
+            4096,
+            RingFeatures::INDIRECT_DESC | RingFeatures::EVENT_IDX,
+        )
+        .unwrap();
         let mut rig = Rig::new(&ram(), PollMode::Busy, driver);
         let scratch = rig.driver.memory().allocate(4096, 4096);
         rig.driver.memory().write(scratch, &[0xff; 4096]);
@@ -205,7 +210,12 @@ fn a_reset_mends_the_queue() {
     let (mut rig, _) = hostile(&[(0, 16 | next(16))]);
     fault(&rig);
     rig.stop();
-    rig.driver = BlockDriver::new(16, 4096, true, true).unwrap();
+    rig.driver = BlockDriver::new(
+        16,
+        4096,
+        RingFeatures::INDIRECT_DESC | RingFeatures::EVENT_IDX,
+    )
+    .unwrap();
     rig.start();
     assert_eq!(rig.worker.fault.load(), None);
     assert_eq!(rig.read(0, 512).status, 0);
@@ -216,7 +226,7 @@ fn a_reset_mends_the_queue() {
 #[test]
 fn a_header_on_a_missing_page_does_not_reach_the_disk() {
     let disk = ram();
-    let driver = BlockDriver::new(16, 4096, false, true).unwrap();
+    let driver = BlockDriver::new(16, 4096, RingFeatures::EVENT_IDX).unwrap();
     let mut rig = Rig::new(&disk, PollMode::Busy, driver);
     assert_eq!(rig.write(0, &[7; 512]), 0);
     rig.stop();
@@ -232,7 +242,7 @@ fn a_header_on_a_missing_page_does_not_reach_the_disk() {
         last: Iova(far + 0x1fff),
         mapping: Arc::new(mapping),
     };
-    rig.driver = BlockDriver::new(16, 4096, false, true).unwrap();
+    rig.driver = BlockDriver::new(16, 4096, RingFeatures::EVENT_IDX).unwrap();
     let mut regions = rig.driver.memory().table().regions().to_vec();
     regions.push(short);
     let table = Arc::new(RegionTable::new(regions).unwrap());
@@ -259,7 +269,7 @@ fn a_header_on_a_missing_page_does_not_reach_the_disk() {
     assert_eq!(rig.driver.memory().read(status, 1), [IO_ERROR]);
 
     rig.stop();
-    rig.driver = BlockDriver::new(16, 4096, false, true).unwrap();
+    rig.driver = BlockDriver::new(16, 4096, RingFeatures::EVENT_IDX).unwrap();
     rig.start();
     assert_eq!(rig.read(0, 512).data, [7; 512]);
     rig.end();
@@ -267,7 +277,7 @@ fn a_header_on_a_missing_page_does_not_reach_the_disk() {
 
 #[test]
 fn more_buffers_than_a_queue_holds_are_refused_by_the_driver_side() {
-    let mut driver = BlockDriver::new(4, 4096, false, true).unwrap();
+    let mut driver = BlockDriver::new(4, 4096, RingFeatures::EVENT_IDX).unwrap();
     let address = driver.memory().allocate(16, 16);
     let buffer = Buffer {
         address,

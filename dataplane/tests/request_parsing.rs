@@ -8,7 +8,7 @@ use std::ops::Range;
 use pollux_dataplane::blk::{Geometry, Ranges, parse};
 use pollux_dataplane::driver::{Buffer, DriverMemory, SplitDriver};
 use pollux_dataplane::mem::{Direction, Iova, Segment};
-use pollux_dataplane::ring::{Chain, SplitQueue};
+use pollux_dataplane::ring::{Chain, RingFeatures, SplitQueue};
 use proptest::prelude::*;
 use request_model::{
     DISCARD, DISK, FLUSH, GET_ID, IN, Meaning, OUT, WRITE_ZEROES, data, disk, meaning, plan,
@@ -73,6 +73,14 @@ impl Place {
     }
 }
 
+fn features(indirect: bool) -> RingFeatures {
+    if indirect {
+        RingFeatures::INDIRECT_DESC
+    } else {
+        RingFeatures::empty()
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
@@ -111,7 +119,7 @@ proptest! {
             .map(|piece| buffer(piece, Direction::Readable))
             .chain(written.iter().map(|piece| buffer(piece, Direction::Writable)))
             .collect();
-        let mut driver = SplitDriver::new(&mut place.memory, 32, indirect, true);
+        let mut driver = SplitDriver::new(&mut place.memory, 32, features(indirect) | RingFeatures::EVENT_IDX);
         driver.add(&place.memory, &buffers).unwrap();
         driver.publish();
 
@@ -166,7 +174,7 @@ fn a_request_of_more_than_a_gibibyte_is_refused() {
         };
         let status = Buffer { bytes: 1, ..data };
         let buffers = [vec![header], vec![data; pieces], vec![status]].concat();
-        let mut driver = SplitDriver::new(&mut place.memory, 1024, false, true);
+        let mut driver = SplitDriver::new(&mut place.memory, 1024, RingFeatures::EVENT_IDX);
         driver.add(&place.memory, &buffers).unwrap();
         driver.publish();
         let table = place.memory.table();
@@ -224,7 +232,7 @@ proptest! {
             let entry = [base.wrapping_add(*offset).to_le_bytes(), rest.to_le_bytes()].concat();
             place.memory.write(Iova(base + 2048 + 16 * index), &entry);
         }
-        let mut driver = SplitDriver::new(&mut place.memory, RAW_SIZE, indirect, false);
+        let mut driver = SplitDriver::new(&mut place.memory, RAW_SIZE, features(indirect));
         for (index, (offset, rest)) in (0..).zip(&descriptors) {
             let is_table = rest >> 32 & 4 != 0;
             let offset = if is_table && offset % 2 == 0 { 2048 } else { *offset };

@@ -20,7 +20,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use pollux_dataplane::mem::RegionTable;
-use pollux_dataplane::ring::{Chain, DriverFault, Head, SplitQueue};
+use pollux_dataplane::ring::{Chain, DriverFault, Head, RingFeatures, SplitQueue};
 use proptest::prelude::*;
 use raw_driver::{ChainPlan, Driver, Piece, Round, round};
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
@@ -47,7 +47,7 @@ impl Reference {
         queue
             .try_set_used_ring_address(GuestAddress(config.device_area.0))
             .unwrap();
-        queue.set_event_idx(config.event_idx);
+        queue.set_event_idx(config.features.contains(RingFeatures::EVENT_IDX));
         queue.set_next_avail(config.next_avail);
         queue.set_next_used(config.next_avail);
         queue.set_ready(true);
@@ -162,7 +162,11 @@ impl Pair {
                 .queue
                 .disable_notification(&reference.memory)
                 .unwrap();
-            self.avail_event_agrees &= !self.driver.config.event_idx;
+            self.avail_event_agrees &= !self
+                .driver
+                .config
+                .features
+                .contains(RingFeatures::EVENT_IDX);
         }
         for _ in 0..round.take {
             self.take();
@@ -224,7 +228,12 @@ impl Pair {
             .queue
             .needs_notification(&reference.memory)
             .unwrap();
-        if self.driver.config.event_idx {
+        if self
+            .driver
+            .config
+            .features
+            .contains(RingFeatures::EVENT_IDX)
+        {
             assert_eq!(ours, theirs);
         } else {
             assert_eq!(ours, returned > 0 && !round.no_interrupt);

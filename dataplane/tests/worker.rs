@@ -7,6 +7,7 @@ use std::time::Duration;
 use common::{DISK_BYTES, Rig, options, pattern, ram};
 use pollux_dataplane::backend::{DiskOptions, Null};
 use pollux_dataplane::driver::BlockDriver;
+use pollux_dataplane::ring::RingFeatures;
 use pollux_dataplane::worker::{Answer, Command, PollMode};
 use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_GET_ID, VIRTIO_BLK_T_SECURE_ERASE,
@@ -36,8 +37,13 @@ fn range(sector: u64, sectors: u32, flags: u32) -> Vec<u8> {
 #[test]
 fn what_is_written_is_read_back_in_every_mode_and_layout() {
     for mode in MODES {
-        for (indirect, event_idx) in [(false, false), (true, false), (false, true), (true, true)] {
-            let driver = BlockDriver::new(16, 1 << 14, indirect, event_idx).unwrap();
+        for features in [
+            RingFeatures::empty(),
+            RingFeatures::INDIRECT_DESC,
+            RingFeatures::EVENT_IDX,
+            RingFeatures::INDIRECT_DESC | RingFeatures::EVENT_IDX,
+        ] {
+            let driver = BlockDriver::new(16, 1 << 14, features).unwrap();
             let mut rig = Rig::new(&ram(), mode, driver);
             // More requests than the index has room for in its low byte, so that the ring wraps.
             for round in 0..100 {
@@ -160,7 +166,12 @@ fn a_disk_of_large_blocks_refuses_parts_of_them_and_a_read_only_one_writes() {
         ..options()
     };
     let backend = pollux_dataplane::backend::Ram::new(&large, false).unwrap();
-    let driver = BlockDriver::new(16, 1 << 14, true, true).unwrap();
+    let driver = BlockDriver::new(
+        16,
+        1 << 14,
+        RingFeatures::INDIRECT_DESC | RingFeatures::EVENT_IDX,
+    )
+    .unwrap();
     let mut rig = Rig::new(&backend, PollMode::Busy, driver);
     assert_eq!(rig.write(8, &[1; 4096]), OK);
     assert_eq!(rig.write(1, &[1; 4096]), IO_ERROR);
@@ -179,7 +190,12 @@ fn a_disk_of_large_blocks_refuses_parts_of_them_and_a_read_only_one_writes() {
         ..options()
     };
     let backend = pollux_dataplane::backend::Ram::new(&read_only, false).unwrap();
-    let driver = BlockDriver::new(16, 1 << 14, true, true).unwrap();
+    let driver = BlockDriver::new(
+        16,
+        1 << 14,
+        RingFeatures::INDIRECT_DESC | RingFeatures::EVENT_IDX,
+    )
+    .unwrap();
     let mut rig = Rig::new(&backend, PollMode::Busy, driver);
     assert_eq!(rig.write(0, &[1; 512]), IO_ERROR);
     let zeroes = range(0, 1, 0);
@@ -195,7 +211,7 @@ fn a_disk_of_large_blocks_refuses_parts_of_them_and_a_read_only_one_writes() {
 fn null_reads_zeros_unless_told_to_leave_the_buffer() {
     for (fill, expected) in [(true, 0), (false, 7)] {
         let backend = Null::new(&options(), fill).unwrap();
-        let driver = BlockDriver::new(16, 1 << 14, false, true).unwrap();
+        let driver = BlockDriver::new(16, 1 << 14, RingFeatures::EVENT_IDX).unwrap();
         let mut rig = Rig::new(&backend, PollMode::Busy, driver);
         // The driver puts requests into the same memory again and again.
         assert_eq!(rig.write(0, &[7; 4096]), OK);

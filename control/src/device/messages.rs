@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use pollux_dataplane::blk::Features;
 use pollux_dataplane::mem::Iova;
-use pollux_dataplane::ring::QueueConfig;
+use pollux_dataplane::ring::{QueueConfig, RingFeatures};
 use pollux_dataplane::worker::QueueSetup;
 use tracing::{debug, error, info, warn};
 use vduse::{QueueInfo, Reply, Request, RequestKind};
@@ -172,14 +172,13 @@ impl ControlThread {
 
 /// Returns the queue that the driver set up as in `info`, with `features`.
 pub(super) fn queue_config(info: &QueueInfo, features: u64) -> QueueConfig {
-    let features = Features::from_bits_retain(features);
     QueueConfig {
         size: u16::try_from(info.size).unwrap_or(u16::MAX),
         descriptor_area: Iova(info.descriptor_area),
         driver_area: Iova(info.driver_area),
         device_area: Iova(info.device_area),
         next_avail: info.avail_index,
-        indirect: features.contains(Features::INDIRECT_DESC),
-        event_idx: features.contains(Features::EVENT_IDX),
+        next_used: 0,
+        features: RingFeatures::from_bits_truncate(features),
     }
 }

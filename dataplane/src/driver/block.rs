@@ -4,6 +4,7 @@ use virtio_bindings::virtio_blk::{VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT};
 
 use super::{Buffer, DriverMemory, SplitDriver};
 use crate::mem::{Direction, Iova};
+use crate::ring::RingFeatures;
 
 /// Bytes of a request header.
 const HEADER_BYTES: u32 = 16;
@@ -49,17 +50,12 @@ impl BlockDriver {
     /// # Errors
     ///
     /// When there is no memory to share.
-    pub fn new(
-        size: u16,
-        data_bytes_max: u32,
-        indirect: bool,
-        event_idx: bool,
-    ) -> std::io::Result<Self> {
+    pub fn new(size: u16, data_bytes_max: u32, features: RingFeatures) -> std::io::Result<Self> {
         let entries = u64::from(size);
         let slot_bytes = u64::from(data_bytes_max) + 4096;
         let rings = 64 * entries + 16 * entries * entries + 4096;
         let mut memory = DriverMemory::new((rings + entries * slot_bytes).next_multiple_of(4096))?;
-        let queue = SplitDriver::new(&mut memory, size, indirect, event_idx);
+        let queue = SplitDriver::new(&mut memory, size, features);
         let slots = (0..size).map(|_| Slot {
             header: memory.allocate(u64::from(HEADER_BYTES), 16),
             status: memory.allocate(1, 1),

@@ -9,7 +9,7 @@ use virtio_bindings::virtio_ring::{
 
 use super::DriverMemory;
 use crate::mem::{Direction, Iova, SharedArray, SharedCell};
-use crate::ring::{QueueConfig, need_event};
+use crate::ring::{QueueConfig, RingFeatures, need_event};
 
 /// One buffer of a chain.
 #[derive(Clone, Copy, Debug)]
@@ -60,11 +60,12 @@ impl SplitDriver {
     /// # Panics
     ///
     /// When `size` is no power of two or `memory` too small.
-    pub fn new(memory: &mut DriverMemory, size: u16, indirect: bool, event_idx: bool) -> Self {
+    pub fn new(memory: &mut DriverMemory, size: u16, features: RingFeatures) -> Self {
         let entries = u64::from(size);
         let descriptor_area = memory.allocate(16 * entries, 16);
         let driver_area = memory.allocate(6 + 2 * entries, 2);
         let device_area = memory.allocate(6 + 8 * entries, 4);
+        let indirect = features.contains(RingFeatures::INDIRECT_DESC);
         let indirect_tables = indirect.then(|| memory.allocate(16 * entries * entries, 16));
         let table = memory.table();
         let both = Direction::Writable;
@@ -77,8 +78,8 @@ impl SplitDriver {
                 driver_area,
                 device_area,
                 next_avail: 0,
-                indirect,
-                event_idx,
+                next_used: 0,
+                features,
             },
             descriptors: table.array(descriptor_area, size * 2, both).expect(place),
             avail_flags: cell(driver_area, 0),
@@ -183,7 +184,7 @@ impl SplitDriver {
         let old = std::mem::replace(&mut self.kicked_avail, self.next_avail);
         // Pairs with the fence in the device's `request_kick`.
         fence(Ordering::SeqCst);
-        if self.config.event_idx {
+        if self.config.features.contains(RingFeatures::EVENT_IDX) {
             need_event(
                 self.avail_event.load(Ordering::Relaxed),
                 self.next_avail,

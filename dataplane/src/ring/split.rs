@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 
 use virtio_bindings::virtio_ring::{VRING_AVAIL_F_NO_INTERRUPT, VRING_USED_F_NO_NOTIFY};
 
-use super::{Chain, Descriptor, DriverFault, Head, QueueConfig, need_event};
+use super::{Chain, Descriptor, DriverFault, Head, QueueConfig, RingFeatures, need_event};
 use crate::limits::{QUEUE_SIZE_MAX, QUEUE_SIZE_MIN};
 use crate::mem::{Direction, Iova, RegionTable, SharedArray, SharedCell, TranslateError};
 
@@ -85,8 +85,8 @@ impl SplitQueue {
         let used = used_idx.load(Ordering::Relaxed);
         Ok(Self {
             size,
-            indirect: config.indirect,
-            event_idx: config.event_idx,
+            indirect: config.features.contains(RingFeatures::INDIRECT_DESC),
+            event_idx: config.features.contains(RingFeatures::EVENT_IDX),
             descriptors: descriptor.array(0, size * 2, Direction::Readable)?,
             avail_flags: driver.cell(0, Direction::Readable)?,
             avail_idx: driver.cell(2, Direction::Readable)?,

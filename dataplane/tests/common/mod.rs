@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use pollux_dataplane::backend::{Backend, BackendQueue, DiskOptions, Ram};
 use pollux_dataplane::driver::{BlockDriver, Completed};
+use pollux_dataplane::ring::RingFeatures;
 use pollux_dataplane::worker::{
     Answer, Command, Notifier, PollMode, QueueSetup, Report, Worker, WorkerConfig, spawn,
 };
@@ -86,7 +87,12 @@ impl Rig {
     }
 
     pub fn ram(mode: PollMode) -> Self {
-        let driver = BlockDriver::new(64, 1 << 16, true, true).unwrap();
+        let driver = BlockDriver::new(
+            64,
+            1 << 16,
+            RingFeatures::INDIRECT_DESC | RingFeatures::EVENT_IDX,
+        )
+        .unwrap();
         Self::new(&ram(), mode, driver)
     }
 

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use pollux_dataplane::driver::DriverMemory;
 use pollux_dataplane::mem::Iova;
-use pollux_dataplane::ring::QueueConfig;
+use pollux_dataplane::ring::{QueueConfig, RingFeatures};
 use proptest::prelude::*;
 use virtio_bindings::virtio_ring::{
     VRING_AVAIL_F_NO_INTERRUPT, VRING_DESC_F_INDIRECT, VRING_DESC_F_NEXT, VRING_DESC_F_WRITE,
@@ -101,6 +101,8 @@ impl Driver {
         let tables = memory.allocate(entries * 16 * BUFFERS_MAX as u64, 16);
         let device_area = memory.allocate(6 + 8 * entries, 4);
         let data = memory.allocate(u64::from(DATA_BYTES), 4096);
+        let mut features = RingFeatures::INDIRECT_DESC;
+        features.set(RingFeatures::EVENT_IDX, event_idx);
         memory.write(Iova(driver_area.0 + 2), &start.to_le_bytes());
         memory.write(Iova(device_area.0 + 2), &start.to_le_bytes());
         Self {
@@ -111,8 +113,8 @@ impl Driver {
                 driver_area,
                 device_area,
                 next_avail: start,
-                indirect: true,
-                event_idx,
+                next_used: 0,
+                features,
             },
             tables,
             data,
