@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use pollux_dataplane::backend::{Backend, DiskOptions, Null};
-use pollux_dataplane::blk::{Geometry, Ranges, parse};
+use pollux_dataplane::blk::{Geometry, Operation, Ranges, Request, parse};
 use pollux_dataplane::driver::{Buffer, DriverMemory, SplitDriver};
 use pollux_dataplane::mem::{Direction, Iova};
 use pollux_dataplane::ring::{Chain, DeviceQueue, RingFeatures, SplitQueue};
@@ -18,6 +18,8 @@ use virtio_queue::{Queue, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 const SIZE: u16 = 256;
+/// Bytes from one request of the driver's to the next: not a power of two, as in any real driver.
+const REQUEST_BYTES: u64 = 576;
 const BATCHES: [u64; 3] = [1, 8, 64];
 
 /// A driver with a batch of 4 KiB reads ready to be made available again and again.
@@ -57,17 +59,19 @@ impl Bench {
             bytes,
             direction,
         };
-        let request = |memory: &mut DriverMemory| {
-            let header = memory.allocate(16, 16);
-            let data = memory.allocate(4096, 4096);
-            let status = memory.allocate(1, 1);
+        let data = self.memory.allocate(batch * 4096, 4096);
+        let request = |index: u64| {
+            // Header and status are close together, as Linux has them in a `struct virtblk_req` each.
+            let header = self.memory.allocate(REQUEST_BYTES, 64);
+            let status = Iova(header.0 + 16);
+            let data = Iova(data.0 + index * 4096);
             [
                 buffer(header, 16, Direction::Readable),
                 buffer(data, 4096, Direction::Writable),
                 buffer(status, 1, Direction::Writable),
             ]
         };
-        (0..batch).map(|_| request(&mut self.memory)).collect()
+        (0..batch).map(request).collect()
     }
 }
 
@@ -96,8 +100,11 @@ fn ours(bench: &mut Bench, batch: u64, iterations: u64) -> Duration {
         while let Some(head) = queue.take(&mut chain).expect("a sound ring") {
             let (status, _) = chain.last_writable().expect("a status");
             let request = parse(&mut chain, &mut ranges, &geometry).expect("a request");
-            let written = request.read_bytes() as u32 + 1;
-            black_box(&request);
+            let Request::Operation(Operation::Read { range, into }) = request else {
+                unreachable!("only reads were made available");
+            };
+            black_box((range.first, into[0].as_ptr(), into.len()));
+            let written = range.bytes() as u32 + 1;
             status.store_last(0);
             queue.push(head.done_whole(written));
         }

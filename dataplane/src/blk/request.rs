@@ -59,6 +59,53 @@ pub fn parse<'chain, 'table>(
     ranges: &'chain mut Ranges,
     geometry: &Geometry,
 ) -> Result<Request<'chain, 'table>, DriverFault> {
+    if let Some((write, range)) = plain(chain, geometry) {
+        // A shared borrow for all of 'chain: nothing is cut off here.
+        let chain: &'chain Chain<'table> = chain;
+        let data = chain.plain().map_or(&[][..], |(segments, _)| {
+            let data = segments
+                .split_first()
+                .and_then(|(_, rest)| rest.split_last());
+            data.map_or(&[][..], |(_, data)| data)
+        });
+        return Ok(Request::Operation(if write {
+            Operation::Write { range, from: data }
+        } else {
+            Operation::Read { range, into: data }
+        }));
+    }
+    parse_any(chain, ranges, geometry)
+}
+
+/// Looks for a read or write that lies as nearly all do: a header, data and a status, each by itself. Returns
+/// whether it is a write, and its blocks.
+#[inline]
+fn plain(chain: &Chain<'_>, geometry: &Geometry) -> Option<(bool, SectorRange)> {
+    let (segments, readable) = chain.plain()?;
+    let [header, data @ .., status] = segments else {
+        return None;
+    };
+    if header.len() != HEADER_BYTES || status.len() != 1 {
+        return None;
+    }
+    let (kind, sector) = header.load_two_u64(0)?;
+    // The upper half of the first word is reserved.
+    let write = match kind as u32 {
+        VIRTIO_BLK_T_IN if readable == 1 => false,
+        VIRTIO_BLK_T_OUT if readable == segments.len() - 1 && !geometry.read_only => true,
+        _ => return None,
+    };
+    let range = range_of(data, sector, geometry)?;
+    Some((write, range))
+}
+
+/// Any request, however it is laid out.
+#[inline(never)]
+fn parse_any<'chain, 'table>(
+    chain: &'chain mut Chain<'table>,
+    ranges: &'chain mut Ranges,
+    geometry: &Geometry,
+) -> Result<Request<'chain, 'table>, DriverFault> {
     if let Some(fault) = chain.fault() {
         return Err(fault);
     }
@@ -98,11 +145,13 @@ fn range_of(data: Data<'_, '_>, sector: u64, geometry: &Geometry) -> Option<Sect
 
 #[inline]
 fn length(data: Data<'_, '_>) -> u64 {
-    data.iter().map(|segment| segment.len() as u64).sum()
+    match data {
+        [only] => only.len() as u64,
+        several => several.iter().map(|segment| segment.len() as u64).sum(),
+    }
 }
 
 /// Copies what lies `skip` bytes into `data` to `bytes`. Returns how much there was.
-#[inline]
 fn gather(data: Data<'_, '_>, mut skip: usize, bytes: &mut [u8]) -> usize {
     let mut done = 0;
     for segment in data {
@@ -116,24 +165,7 @@ fn gather(data: Data<'_, '_>, mut skip: usize, bytes: &mut [u8]) -> usize {
 }
 
 /// Returns the type, the sector and what follows the header.
-#[inline]
 fn cut_header<'chain, 'table>(
-    readable: &'chain mut [Segment<'table>],
-) -> Result<(u32, u64, Data<'chain, 'table>), DriverFault> {
-    if let [header, ..] = readable
-        && header.len() == HEADER_BYTES
-        && let (Some(kind), Some(sector)) = (header.load_u64(0), header.load_u64(8))
-    {
-        // The upper half of the first word is reserved.
-        return Ok((kind as u32, sector, &readable[1..]));
-    }
-    gather_header(readable)
-}
-
-/// The header shares its buffer with data, or lies in several.
-#[cold]
-#[inline(never)]
-fn gather_header<'chain, 'table>(
     readable: &'chain mut [Segment<'table>],
 ) -> Result<(u32, u64, Data<'chain, 'table>), DriverFault> {
     let mut header = [0; HEADER_BYTES];
@@ -142,6 +174,7 @@ fn gather_header<'chain, 'table>(
         return Err(DriverFault::HeaderShort(found));
     }
     let header = u128::from_le_bytes(header);
+    // The upper half of the first word is reserved.
     let (kind, sector) = (header as u32, (header >> 64) as u64);
     Ok((kind, sector, trim_front(readable, HEADER_BYTES)))
 }
@@ -163,7 +196,6 @@ fn trim_front<'chain, 'table>(
 }
 
 /// Returns `segments` without their last byte, the status; `None` when there is none.
-#[inline]
 fn cut_status<'chain, 'table>(
     segments: &'chain mut [Segment<'table>],
 ) -> Option<Data<'chain, 'table>> {

@@ -35,7 +35,7 @@ unsafe impl<S: Shared, const N: usize> Shared for [S; N] {}
 #[derive(Debug)]
 pub struct SharedArray<S> {
     first: NonNull<S>,
-    mask: u16,
+    mask: usize,
     _mapping: Arc<Mapping>,
     _elements: PhantomData<S>,
 }
@@ -53,7 +53,7 @@ impl<S: Shared> SharedArray<S> {
         let usable = count.is_power_of_two() && first.is_aligned();
         usable.then_some(Self {
             first,
-            mask: count - 1,
+            mask: usize::from(count) - 1,
             _mapping: mapping,
             _elements: PhantomData,
         })
@@ -64,7 +64,7 @@ impl<S: Shared> SharedArray<S> {
     pub fn at(&self, index: u16) -> &S {
         // SAFETY: `new` checked alignment and that `mask + 1` elements lie in the mapping; masking
         // keeps the offset below that.
-        unsafe { self.first.add(usize::from(index & self.mask)).as_ref() }
+        unsafe { self.first.add(usize::from(index) & self.mask).as_ref() }
     }
 
     /// Has the processor fetch element `index` modulo the count, for a look at it soon.

@@ -30,17 +30,28 @@ impl<'table> Window<'table> {
         _table: PhantomData,
     };
 
+    /// Returns the `bytes` bytes from `iova` on; `None` when they are none or not all in the window.
+    #[inline]
+    fn whole(&self, iova: Iova, bytes: u64) -> Option<Segment<'table>> {
+        let offset = iova.0.wrapping_sub(self.first.0);
+        // Less one, so that no bytes are as bad as too many.
+        if offset >= self.bytes || bytes.wrapping_sub(1) >= self.bytes - offset {
+            return None;
+        }
+        // SAFETY: `offset` is below the length of the window, and `bytes` is at most what is left of it
+        // there; the window's memory is mapped as long as its table lives, see the module's header.
+        Some(unsafe { Segment::new(self.start.add(offset as usize), bytes as usize) })
+    }
+
     /// Returns the longest prefix of `bytes` bytes from `iova` on that is in the window; `None` when there
     /// is none.
-    #[inline]
     fn prefix(&self, iova: Iova, bytes: u64) -> Option<Segment<'table>> {
         let offset = iova.0.wrapping_sub(self.first.0);
         if offset >= self.bytes {
             return None;
         }
         let bytes = bytes.min(self.bytes - offset) as usize;
-        // SAFETY: `offset` is below the length of the window, and `bytes` is at most what is left of it
-        // there; the window's memory is mapped as long as its table lives, see the module's header.
+        // SAFETY: as in `whole`.
         Some(unsafe { Segment::new(self.start.add(offset as usize), bytes) })
     }
 }
@@ -49,8 +60,9 @@ impl<'table> Window<'table> {
 #[derive(Debug)]
 pub struct Translator<'table> {
     table: &'table RegionTable,
-    /// By direction: a region that may not be used that way is in neither.
-    last: [Window<'table>; 2],
+    /// The last region that was read from, and the last that was written to.
+    readable: Window<'table>,
+    writable: Window<'table>,
 }
 
 impl<'table> Translator<'table> {
@@ -58,7 +70,8 @@ impl<'table> Translator<'table> {
     pub fn new(table: &'table RegionTable) -> Self {
         Self {
             table,
-            last: [Window::EMPTY; 2],
+            readable: Window::EMPTY,
+            writable: Window::EMPTY,
         }
     }
 
@@ -67,28 +80,26 @@ impl<'table> Translator<'table> {
         self.table
     }
 
+    /// Returns the `bytes` bytes from `iova` on for reading if they are in the region that was last read
+    /// from; `None` says nothing yet.
+    #[inline]
+    pub fn readable_again(&self, iova: Iova, bytes: u64) -> Option<Segment<'table>> {
+        self.readable.whole(iova, bytes)
+    }
+
+    /// The same for writing.
+    #[inline]
+    pub fn writable_again(&self, iova: Iova, bytes: u64) -> Option<Segment<'table>> {
+        self.writable.whole(iova, bytes)
+    }
+
     /// Returns the longest prefix of `bytes` bytes from `iova` on that lies in one region. Its length
     /// is at least 1 where `bytes` is.
     ///
     /// # Errors
     ///
     /// [`TranslateError`] when `iova` is not mapped or may not be used that way.
-    #[inline]
     pub fn prefix(
-        &mut self,
-        iova: Iova,
-        bytes: u64,
-        direction: Direction,
-    ) -> Result<Segment<'table>, TranslateError> {
-        match self.last[direction as usize].prefix(iova, bytes) {
-            Some(segment) => Ok(segment),
-            None => self.look_up(iova, bytes, direction),
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn look_up(
         &mut self,
         iova: Iova,
         bytes: u64,
@@ -103,7 +114,10 @@ impl<'table> Translator<'table> {
             start: NonNull::new(memory.as_ptr()).ok_or(unmapped)?,
             _table: PhantomData,
         };
-        self.last[direction as usize] = window;
+        match direction {
+            Direction::Readable => self.readable = window,
+            Direction::Writable => self.writable = window,
+        }
         window.prefix(iova, bytes).ok_or(unmapped)
     }
 }

@@ -62,6 +62,18 @@ impl Descriptor {
         self.link
     }
 
+    /// Returns whether it is a buffer, not a table, that the device may read.
+    #[inline]
+    pub(super) fn is_readable_buffer(self) -> bool {
+        !self.has(VRING_DESC_F_WRITE | VRING_DESC_F_INDIRECT)
+    }
+
+    /// Returns whether it is a buffer, not a table, that the device may write.
+    #[inline]
+    pub(super) fn is_writable_buffer(self) -> bool {
+        u32::from(self.flags) & (VRING_DESC_F_WRITE | VRING_DESC_F_INDIRECT) == VRING_DESC_F_WRITE
+    }
+
     /// Returns whether the buffer is a table of descriptors.
     #[inline]
     pub fn is_indirect(self) -> bool {

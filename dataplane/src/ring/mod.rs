@@ -13,8 +13,10 @@ mod in_order;
 mod indirect;
 mod packed;
 mod position;
+mod segments;
 mod setup;
 mod split;
+mod table;
 
 pub use backlog::Backlog;
 pub use chain::Chain;

@@ -8,6 +8,7 @@ use virtio_bindings::virtio_ring::{
 };
 
 use super::area::Area;
+use super::table::Table;
 use super::{
     Backlog, Chain, Descriptor, DeviceQueue, Done, DriverFault, Head, Position, QueueConfig,
     RingFeatures, SetupError, indirect, need_event,
@@ -105,7 +106,28 @@ impl PackedQueue {
     /// Resolves the chain whose first descriptor has the second word `rest`. Returns its ID and how many
     /// descriptors it has.
     #[inline]
-    fn follow(&self, mut rest: u64, chain: &mut Chain<'_>) -> Result<(u16, u16), DriverFault> {
+    fn follow(&self, rest: u64, chain: &mut Chain<'_>) -> Result<(u16, u16), DriverFault> {
+        let slot = self.next_avail.slot;
+        let first = Descriptor::from_packed(self.ring.at(slot)[0].load(Ordering::Relaxed), rest);
+        if first.is_indirect() {
+            if self.indirect && indirect::follow_sequence_quickly(first, chain) {
+                return Ok((first.buffer_id(), 1));
+            }
+        } else if let Some(last) = chain.follow_quickly(self, slot, first)
+            && chain.len() <= usize::from(self.size)
+        {
+            return Ok((last.buffer_id(), chain.len() as u16));
+        }
+        self.follow_again(rest, chain)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn follow_again(
+        &self,
+        mut rest: u64,
+        chain: &mut Chain<'_>,
+    ) -> Result<(u16, u16), DriverFault> {
         chain.clear();
         let mut slot = self.next_avail.slot;
         for count in 1..=self.size {
@@ -116,7 +138,7 @@ impl PackedQueue {
                 if !descriptor.has_next() {
                     chain.end(descriptor, writable);
                 }
-            } else if self.indirect && !descriptor.has_next() {
+            } else if self.indirect && count == 1 && !descriptor.has_next() {
                 indirect::follow_sequence(descriptor, chain);
             } else if self.indirect {
                 chain.breach(DriverFault::IndirectNested);
@@ -126,12 +148,39 @@ impl PackedQueue {
             if !descriptor.has_next() {
                 return Ok((descriptor.buffer_id(), count));
             }
-            slot = if slot + 1 == self.size { 0 } else { slot + 1 };
+            slot = self.slot_after(slot);
             // Ordered by the first descriptor's flags, which the driver stores last.
             rest = self.ring.at(slot)[1].load(Ordering::Relaxed);
         }
         // Without its end there is no ID to return the chain by.
         Err(DriverFault::ChainTooLong(usize::from(self.size)))
+    }
+
+    #[inline]
+    fn slot_after(&self, slot: u16) -> u16 {
+        if slot + 1 == self.size { 0 } else { slot + 1 }
+    }
+}
+
+impl Table for PackedQueue {
+    #[inline]
+    fn descriptor(&self, slot: u16) -> Descriptor {
+        let [address, rest] = self.ring.at(slot);
+        // Ordered by the first descriptor's flags, which the driver stores last.
+        Descriptor::from_packed(
+            address.load(Ordering::Relaxed),
+            rest.load(Ordering::Relaxed),
+        )
+    }
+
+    #[inline]
+    fn is_last(&self, _: u16, descriptor: Descriptor) -> bool {
+        !descriptor.has_next()
+    }
+
+    #[inline]
+    fn next(&self, slot: u16, _: Descriptor) -> Option<u16> {
+        Some(self.slot_after(slot))
     }
 }
 

@@ -5,14 +5,12 @@ use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 use virtio_bindings::virtio_ring::{VRING_AVAIL_F_NO_INTERRUPT, VRING_USED_F_NO_NOTIFY};
 
 use super::area::Area;
+use super::table::Table;
 use super::{
     Backlog, Chain, Descriptor, DeviceQueue, Done, DriverFault, Head, QueueConfig, RingFeatures,
     SetupError, indirect, need_event,
 };
 use crate::mem::{Direction, RegionTable, SharedArray, SharedCell};
-
-/// Avail entries ahead of the one that is taken whose descriptors are fetched meanwhile.
-const PREFETCH_ENTRIES: u16 = 4;
 
 /// A split virtqueue, its ring memory checked once. One thread owns it.
 #[derive(Debug)]
@@ -112,18 +110,24 @@ impl SplitQueue {
         Ok(avail_idx != self.next_avail)
     }
 
-    #[inline]
-    fn descriptor(&self, index: u16) -> Descriptor {
-        let [address, rest] = self.descriptors.at(index);
-        Descriptor::from_split(
-            address.load(Ordering::Relaxed),
-            rest.load(Ordering::Relaxed),
-        )
-    }
-
     /// Resolves the chain that starts with descriptor `first`.
     #[inline]
     fn follow(&self, first: u16, chain: &mut Chain<'_>) {
+        let descriptor = self.descriptor(first);
+        let quick = if descriptor.is_indirect() && self.indirect {
+            indirect::follow_linked_quickly(descriptor, chain)
+        } else {
+            chain.follow_quickly(self, first, descriptor).is_some()
+                && chain.len() <= usize::from(self.size)
+        };
+        if !quick {
+            self.follow_again(first, chain);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn follow_again(&self, first: u16, chain: &mut Chain<'_>) {
         chain.clear();
         let size = self.size;
         let mut index = first;
@@ -148,6 +152,27 @@ impl SplitQueue {
     }
 }
 
+impl Table for SplitQueue {
+    #[inline]
+    fn descriptor(&self, index: u16) -> Descriptor {
+        let [address, rest] = self.descriptors.at(index);
+        Descriptor::from_split(
+            address.load(Ordering::Relaxed),
+            rest.load(Ordering::Relaxed),
+        )
+    }
+
+    #[inline]
+    fn is_last(&self, _: u16, descriptor: Descriptor) -> bool {
+        !descriptor.has_next()
+    }
+
+    #[inline]
+    fn next(&self, _: u16, descriptor: Descriptor) -> Option<u16> {
+        descriptor.next().filter(|&next| next < self.size)
+    }
+}
+
 impl DeviceQueue for SplitQueue {
     #[inline]
     fn has_available(&mut self) -> Result<bool, DriverFault> {
@@ -164,9 +189,6 @@ impl DeviceQueue for SplitQueue {
         if head >= size {
             return Err(DriverFault::HeadOutOfRange { head, size });
         }
-        let ahead = self.next_avail.wrapping_add(PREFETCH_ENTRIES);
-        self.descriptors
-            .prefetch(self.avail_ring.at(ahead).load(Ordering::Relaxed));
         self.next_avail = self.next_avail.wrapping_add(1);
         self.follow(head, chain);
         Ok(Some(Head::new(head, 1)))
