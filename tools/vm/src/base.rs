@@ -18,7 +18,7 @@ use crate::libraries;
 use crate::modules::{self, Modules};
 
 /// Raised when the same inputs give another archive.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Programs that every guest has.
 const TOOLS: &[Tool] = &[
@@ -40,6 +40,8 @@ const TOOLS: &[Tool] = &[
 
 /// Programs and files that a guest has when the host has them.
 const OPTIONAL: &[&str] = &["strace", "nvme", "resize2fs", "xfs_growfs", "rublk"];
+/// The guest's PATH, as in init.sh.
+const GUEST_PATH: [&str; 4] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"];
 const CONFIG: &[&str] = &["/etc/mke2fs.conf"];
 
 /// Returns the base archive for the kernel, made when it is missing or out of date.
@@ -83,7 +85,11 @@ fn build(kernel: &Kernel, path: &Path) -> Result<String, Error> {
     let mut archive = Archive::new(BufWriter::new(out));
     skeleton(&mut archive).context(path, "writing")?;
     for file in &files {
-        add_file(&mut archive, file, &guest_path(file)?)?;
+        let guest = match tools.contains(file) {
+            true => program_path(file)?,
+            false => guest_path(file)?,
+        };
+        add_file(&mut archive, file, &guest)?;
     }
     applets(&mut archive, path)?;
     let modules = Modules::of(kernel)?;
@@ -221,6 +227,18 @@ pub(crate) fn guest_path(file: &Path) -> Result<String, Error> {
     Ok(name_of(&parent.join(file.file_name().unwrap_or_default())))
 }
 
+/// Returns where a program goes: to the same path where the guest looks for programs, otherwise to
+/// /usr/local/bin.
+fn program_path(file: &Path) -> Result<String, Error> {
+    let guest = guest_path(file)?;
+    let folder = guest.rsplit_once('/').map_or("", |(folder, _)| folder);
+    if GUEST_PATH.contains(&folder) {
+        return Ok(guest);
+    }
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    Ok(format!("/usr/local/bin/{name}"))
+}
+
 /// What the archive depends on beside the contents of files.
 fn header() -> String {
     format!(
@@ -263,6 +281,18 @@ mod tests {
         assert!(!is_fresh(&list));
         assert!(!is_fresh(""));
         assert!(!is_fresh("0 other tools"));
+    }
+
+    #[test]
+    fn programs_go_where_the_guest_finds_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let built = dir.path().join("rublk");
+        fs::write(&built, "").unwrap();
+        assert_eq!(program_path(&built).unwrap(), "/usr/local/bin/rublk");
+        let path = program_path(Path::new("/usr/bin/env")).unwrap();
+        assert_eq!(path, "/usr/bin/env");
+        let guest = format!("export PATH={}\n", GUEST_PATH.join(":"));
+        assert!(include_str!("init.sh").contains(&guest));
     }
 
     #[test]

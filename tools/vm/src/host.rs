@@ -20,11 +20,17 @@ const RIG_TOOLS: &[Tool] = &[
 /// Folders looked at after PATH: an ordinary user's PATH lacks the sbin ones.
 const SBIN: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 
-/// Returns where `name` is, looking in PATH and the sbin folders.
+/// Where `tools/peers` puts what it builds, seen from the folder of a built `pollux`.
+const PEERS: &str = "../peers/bin";
+
+/// Returns where `name` is, looking in PATH, the sbin folders and what `tools/peers` built.
 pub(crate) fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
+    let own = std::env::current_exe().unwrap_or_default();
+    let peers = own.parent().map(|dir| dir.join(PEERS));
     std::env::split_paths(&path)
         .chain(SBIN.iter().map(PathBuf::from))
+        .chain(peers)
         .map(|dir| dir.join(name))
         .find(|candidate| candidate.is_file())
 }
