@@ -3,7 +3,7 @@
 use std::fs;
 
 use nix::errno::Errno;
-use nix::sched::{CpuSet, sched_getaffinity};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
 /// Why CPUs could not be chosen.
@@ -106,6 +106,31 @@ pub(crate) fn set(cpus: &[usize]) -> Result<CpuSet, CpuError> {
             .map_err(|reason| CpuError::Unusable { cpu, reason })?;
     }
     Ok(set)
+}
+
+/// Limits every thread that `process` has now to `cpus`.
+///
+/// # Errors
+/// What the kernel says about the first thread that it does not move; one that has ended is none.
+pub(crate) fn confine_threads(process: Pid, cpus: &[usize]) -> Result<(), CpuError> {
+    let set = set(cpus)?;
+    for task in fs::read_dir(format!("/proc/{process}/task"))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let Ok(thread) = task.file_name().to_string_lossy().parse() else {
+            continue;
+        };
+        match sched_setaffinity(Pid::from_raw(thread), &set) {
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(reason) => {
+                let cpu = cpus.first().copied().unwrap_or_default();
+                return Err(CpuError::Unusable { cpu, reason });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Comma-separated, as fio and `pollux serve --cpus` take it.

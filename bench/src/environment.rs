@@ -23,6 +23,8 @@ pub struct Environment {
     pub fio: Option<String>,
     /// qemu-storage-daemon's version line.
     pub qemu_storage_daemon: Option<String>,
+    /// rublk's version line.
+    pub rublk: Option<String>,
 }
 
 impl Environment {
@@ -36,6 +38,7 @@ impl Environment {
             pollux: env!("CARGO_PKG_VERSION").to_owned(),
             fio: fio::version(),
             qemu_storage_daemon: server::qemu_version(),
+            rublk: server::rublk_version(),
         }
     }
 

@@ -1,8 +1,9 @@
 //! Benchmarks of Pollux and its peers.
 //!
-//! [`compare::run`] serves the same null disk with each server in turn, lets fio read from it and
-//! returns every raw value with the machine it was taken on. The servers under test are started,
-//! pinned and torn down in [`server`]; [`fio`] is the load generator.
+//! [`compare::run`] serves the same null disk with each server in turn, loads it and returns every
+//! raw value with the machine it was taken on. The servers under test are started, pinned and torn
+//! down in [`server`]; [`transport`] says how they are reached. [`fio`] loads block devices, [`vhost`]
+//! what a user-space driver reaches.
 
 #![deny(unsafe_code)]
 
@@ -12,10 +13,15 @@ pub mod environment;
 pub mod fio;
 pub mod interrupt;
 mod ioctl_count;
+pub mod load;
+mod poll_queues;
 mod process;
 pub mod server;
+pub mod size;
 mod spawn;
 mod tool;
+pub mod transport;
 mod vdpa;
+pub mod vhost;
 
 pub use tool::ToolError;

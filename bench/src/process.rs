@@ -1,7 +1,7 @@
 //! Child processes that are pinned, can be waited for with a bound, and never outlive their owner.
 
 use std::collections::VecDeque;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -84,6 +84,13 @@ impl Process {
     /// What it writes to standard output, once.
     pub(crate) fn take_stdout(&mut self) -> Option<ChildStdout> {
         self.child.stdout.take()
+    }
+
+    /// Reads and forgets what it writes to standard output, so that it never blocks on a full pipe.
+    pub(crate) fn drain_stdout(&mut self) {
+        if let Some(mut stdout) = self.take_stdout() {
+            thread::spawn(move || io::copy(&mut stdout, &mut io::sink()));
+        }
     }
 
     /// Its exit status if it has ended.

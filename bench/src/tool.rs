@@ -1,4 +1,4 @@
-//! Programs that a benchmark runs, and the Debian package each comes from.
+//! Programs that a benchmark runs, and the command that installs each.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -6,31 +6,41 @@ use std::process::Command;
 
 /// A program that is needed is not installed.
 #[derive(Debug, thiserror::Error)]
-#[error("{program}: not found in PATH; install it with `apt-get install {package}`")]
+#[error("{program}: not found in PATH; install it with `{install}`")]
 pub struct ToolError {
     program: &'static str,
-    package: &'static str,
+    install: &'static str,
 }
 
-/// A program and where Debian has it.
+/// A program and how one gets it on Debian.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tool {
     pub(crate) program: &'static str,
-    pub(crate) package: &'static str,
+    pub(crate) install: &'static str,
 }
 
 pub(crate) const FIO: Tool = Tool {
     program: "fio",
-    package: "fio",
+    install: "apt-get install fio",
 };
 pub(crate) const QEMU: Tool = Tool {
     program: "qemu-storage-daemon",
-    package: "qemu-system-common",
+    install: "apt-get install qemu-system-common",
 };
 pub(crate) const VDPA: Tool = Tool {
     program: "vdpa",
-    package: "iproute2",
+    install: "apt-get install iproute2",
 };
+
+pub(crate) const RUBLK: Tool = Tool {
+    program: "rublk",
+    // As `tools/peers` does it.
+    install: "apt-get install libclang-dev && cargo install rublk --version 0.2.15 --locked \
+              --no-default-features",
+};
+
+/// Where `tools/peers` puts what it builds, seen from the folder of a built `pollux`.
+const PEERS: &str = "../peers/bin";
 
 // `su` without `-` leaves these out of PATH, and vdpa lives there.
 const SYSTEM_FOLDERS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
@@ -39,13 +49,16 @@ impl Tool {
     /// The program's full path.
     pub(crate) fn find(self) -> Result<PathBuf, ToolError> {
         let path = env::var_os("PATH").unwrap_or_default();
+        let own = env::current_exe().unwrap_or_default();
+        let peers = own.parent().map(|folder| folder.join(PEERS));
         env::split_paths(&path)
             .chain(SYSTEM_FOLDERS.iter().map(PathBuf::from))
+            .chain(peers)
             .map(|folder| folder.join(self.program))
             .find(|file| file.is_file())
             .ok_or(ToolError {
                 program: self.program,
-                package: self.package,
+                install: self.install,
             })
     }
 }
@@ -63,10 +76,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_missing_program_names_its_package() {
+    fn a_missing_program_tells_how_to_get_it() {
         let error = Tool {
             program: "no-such-program",
-            package: "fio",
+            install: "apt-get install fio",
         }
         .find()
         .unwrap_err();
@@ -81,7 +94,7 @@ mod tests {
     fn a_present_program_is_found_and_tells_its_version() {
         let bash = Tool {
             program: "bash",
-            package: "bash",
+            install: "apt-get install bash",
         }
         .find()
         .unwrap();

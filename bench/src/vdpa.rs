@@ -15,14 +15,13 @@ use crate::tool::{ToolError, VDPA};
 const LIMIT: Duration = Duration::from_secs(60);
 const CONTROL: &str = "/dev/vduse/control";
 const BUS: &str = "/sys/bus/vdpa";
-const DRIVER: &str = "virtio_vdpa";
 
 /// Why a vDPA device is not usable.
 #[derive(Debug, thiserror::Error)]
 pub enum VdpaError {
     /// This host has no VDUSE.
     #[error(
-        "{CONTROL}: {0}; load it with `modprobe -a vduse virtio_vdpa`, or use \
+        "{CONTROL}: {0}; load it with `modprobe -a vduse virtio_vdpa vhost_vdpa`, or use \
          `pollux vm run -- pollux bench compare`"
     )]
     NoVduse(io::Error),
@@ -30,8 +29,8 @@ pub enum VdpaError {
     #[error("{CONTROL}: {0}; run it as root")]
     NotAllowed(io::Error),
     /// Nothing would make a disk of the device.
-    #[error("{DRIVER}: driver not loaded; load it with `modprobe {DRIVER}`")]
-    NoDriver,
+    #[error("{0}: driver not loaded; load it with `modprobe {0}`")]
+    NoDriver(&'static str),
     /// `vdpa` is not installed.
     #[error(transparent)]
     Missing(#[from] ToolError),
@@ -47,17 +46,19 @@ pub enum VdpaError {
         reason: String,
     },
     /// Another driver could not be replaced.
-    #[error("{name}: cannot be given to {DRIVER}: {reason}; try `rmmod vhost_vdpa`")]
+    #[error("{name}: cannot be given to {driver}: {reason}; look at `dmesg` for what holds it")]
     Rebind {
         /// The device.
         name: String,
+        /// Who was to have it.
+        driver: &'static str,
         /// What the kernel said.
         reason: io::Error,
     },
 }
 
-/// Succeeds where VDUSE devices can be made and become disks.
-pub(crate) fn check_host() -> Result<(), VdpaError> {
+/// Succeeds where VDUSE devices can be made and bound to `driver`.
+pub(crate) fn check_host(driver: &'static str) -> Result<(), VdpaError> {
     fs::OpenOptions::new()
         .read(true)
         .write(true)
@@ -66,18 +67,19 @@ pub(crate) fn check_host() -> Result<(), VdpaError> {
             io::ErrorKind::PermissionDenied => VdpaError::NotAllowed(e),
             _ => VdpaError::NoVduse(e),
         })?;
-    if !Path::new(BUS).join("drivers").join(DRIVER).exists() {
-        return Err(VdpaError::NoDriver);
+    if !Path::new(BUS).join("drivers").join(driver).exists() {
+        return Err(VdpaError::NoDriver(driver));
     }
     Ok(())
 }
 
-/// Attaches the VDUSE device `name` to virtio_vdpa. Returns after the kernel's probe.
-pub(crate) fn add(name: &str) -> Result<(), VdpaError> {
+/// Attaches the VDUSE device `name` to `driver`. Returns after the kernel's probe.
+pub(crate) fn add(name: &str, driver: &'static str) -> Result<(), VdpaError> {
     vdpa(&["dev", "add", "name", name, "mgmtdev", "vduse"])?;
-    if driver(name).as_deref() != Some(DRIVER) {
-        rebind(name).map_err(|reason| VdpaError::Rebind {
+    if bound_to(name).as_deref() != Some(driver) {
+        rebind(name, driver).map_err(|reason| VdpaError::Rebind {
             name: name.to_owned(),
+            driver,
             reason,
         })?;
     }
@@ -94,15 +96,18 @@ pub(crate) fn is_attached(name: &str) -> bool {
     Path::new(BUS).join("devices").join(name).exists()
 }
 
-/// The disk of the device `name`, once the virtio-blk driver has made it.
-pub(crate) fn disk(name: &str) -> Option<PathBuf> {
-    disk_below(Path::new(BUS), name)
+/// What `driver` has made of the device `name`: a disk or `/dev/vhost-vdpa-N`.
+pub(crate) fn node(name: &str, driver: &str) -> Option<PathBuf> {
+    node_below(Path::new(BUS), name, driver)
 }
 
-fn disk_below(bus: &Path, name: &str) -> Option<PathBuf> {
-    let virtio = child(&bus.join("devices").join(name), "virtio")?;
-    let disk = child(&virtio.join("block"), "")?;
-    Some(Path::new("/dev").join(disk.file_name()?))
+fn node_below(bus: &Path, name: &str, driver: &str) -> Option<PathBuf> {
+    let device = bus.join("devices").join(name);
+    let made = match driver {
+        "vhost_vdpa" => child(&device, "vhost-vdpa-")?,
+        _ => child(&child(&device, "virtio")?.join("block"), "")?,
+    };
+    Some(Path::new("/dev").join(made.file_name()?))
 }
 
 /// The first entry whose name starts with `prefix`.
@@ -114,20 +119,20 @@ fn child(folder: &Path, prefix: &str) -> Option<PathBuf> {
         .min()
 }
 
-fn driver(name: &str) -> Option<String> {
+fn bound_to(name: &str) -> Option<String> {
     let link = fs::read_link(Path::new(BUS).join("devices").join(name).join("driver")).ok()?;
     Some(link.file_name()?.to_string_lossy().into_owned())
 }
 
-/// Takes the device from the driver that was first (vhost_vdpa, where both are loaded).
-fn rebind(name: &str) -> io::Result<()> {
+/// Takes the device from the driver that was first, where more than one is loaded.
+fn rebind(name: &str, driver: &str) -> io::Result<()> {
     let device = Path::new(BUS).join("devices").join(name);
-    fs::write(device.join("driver_override"), DRIVER)?;
+    fs::write(device.join("driver_override"), driver)?;
     if device.join("driver").exists() {
         fs::write(device.join("driver/unbind"), name)?;
     }
     fs::write(
-        Path::new(BUS).join("drivers").join(DRIVER).join("bind"),
+        Path::new(BUS).join("drivers").join(driver).join("bind"),
         name,
     )
 }
@@ -155,12 +160,24 @@ mod tests {
     fn the_disk_is_found_through_its_virtio_device() {
         let bus = tempfile::tempdir().unwrap();
         let device = bus.path().join("devices/q0");
+        let node = |name| node_below(bus.path(), name, "virtio_vdpa");
         fs::create_dir_all(device.join("power")).unwrap();
-        assert_eq!(disk_below(bus.path(), "q0"), None);
+        assert_eq!(node("q0"), None);
         fs::create_dir_all(device.join("virtio3")).unwrap();
-        assert_eq!(disk_below(bus.path(), "q0"), None);
+        assert_eq!(node("q0"), None);
         fs::create_dir_all(device.join("virtio3/block/vdb")).unwrap();
-        assert_eq!(disk_below(bus.path(), "q0"), Some("/dev/vdb".into()));
-        assert_eq!(disk_below(bus.path(), "q1"), None);
+        assert_eq!(node("q0"), Some("/dev/vdb".into()));
+        assert_eq!(node("q1"), None);
+    }
+
+    #[test]
+    fn the_node_of_vhost_lies_in_the_device_itself() {
+        let bus = tempfile::tempdir().unwrap();
+        let device = bus.path().join("devices/q0");
+        fs::create_dir_all(device.join("virtio3/block/vdb")).unwrap();
+        let node = || node_below(bus.path(), "q0", "vhost_vdpa");
+        assert_eq!(node(), None);
+        fs::create_dir_all(device.join("vhost-vdpa-2")).unwrap();
+        assert_eq!(node(), Some("/dev/vhost-vdpa-2".into()));
     }
 }

@@ -7,17 +7,22 @@ mod result;
 mod table;
 
 use std::io;
+use std::ops::Add;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::cpus::{CpuError, Placement};
 use crate::environment::Environment;
-use crate::fio::{self, FioError, LoadResult, Workload};
+use crate::fio::{self, FioError, Workload};
 use crate::interrupt::{Interrupt, InterruptError};
 use crate::ioctl_count::IoctlCount;
-use crate::server::{self, Server, ServerError, ServerKind, Setup};
+use crate::load::LoadResult;
+use crate::poll_queues::{PollQueues, PollQueuesError};
+use crate::server::{self, Counters, Server, ServerError, ServerKind, Setup, Variant};
 use crate::tool::FIO;
+use crate::transport::Transport;
+use crate::vhost::{self, RandomReads, VhostError};
 pub use plan::Plan;
 use progress::Progress;
 pub use result::{Comparison, Ending, InterruptsCounted, Point, Ratio, Row, Settings};
@@ -43,13 +48,19 @@ pub enum CompareError {
     /// fio.
     #[error(transparent)]
     Fio(#[from] FioError),
+    /// The load through vhost.
+    #[error(transparent)]
+    Vhost(#[from] VhostError),
+    /// Poll queues.
+    #[error(transparent)]
+    PollQueues(#[from] PollQueuesError),
     /// The user asked to stop.
     #[error("compare: stopped before the first round was finished; nothing to show")]
     Stopped,
 }
 
 /// Measures every server of `plan` in each round and returns all values. Progress goes to standard
-/// error. Ctrl-C, and a server or fio that fails in a later round, end it early with the rounds
+/// error. Ctrl-C, and a server or load that fails in a later round, end it early with the rounds
 /// finished so far.
 ///
 /// # Errors
@@ -57,13 +68,17 @@ pub enum CompareError {
 pub fn run(plan: &Plan) -> Result<Comparison, CompareError> {
     plan.check()?;
     let cpus = Placement::choose(&plan.server_cpus, &plan.fio_cpus)?;
-    server::check(&plan.servers)?;
-    FIO.find().map_err(FioError::Missing)?;
+    server::check(&plan.servers, plan.transport)?;
+    if plan.transport != Transport::VduseVhost {
+        FIO.find().map_err(FioError::Missing)?;
+    }
     let _lock = lock().map_err(CompareError::Busy)?;
     let interrupt = Interrupt::install()?;
     let started_unix_s = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs());
+    let polled = plan.transport == Transport::VduseVirtioPoll;
+    let _poll_queues = polled.then(|| PollQueues::set(1)).transpose()?;
     let mut bench = Bench::new(plan, &cpus, &interrupt);
     let (points, mut ending) = bench.rounds()?;
     let mut counted = Vec::new();
@@ -103,8 +118,11 @@ impl<'a> Bench<'a> {
     fn new(plan: &'a Plan, cpus: &'a Placement, interrupt: &'a Interrupt) -> Self {
         let setup = Setup {
             pollux: plan.pollux.clone(),
+            transport: plan.transport,
             cpus: cpus.server.clone(),
+            load_cpus: cpus.fio.clone(),
             size_bytes: plan.size_bytes,
+            queue_size: plan.queue_size(),
             poll: plan.poll.clone(),
         };
         let fio_cpus = &cpus.fio;
@@ -141,24 +159,23 @@ impl<'a> Bench<'a> {
 
     fn round(&mut self, round: u32) -> Result<Vec<Point>, CompareError> {
         let mut points = Vec::new();
-        for &server in &self.plan.servers {
+        for server in &self.plan.servers {
             let running = Server::start(server, &self.setup, self.interrupt)?;
             for &iodepth in &self.plan.iodepths {
                 self.progress.begins(round, server, iodepth);
                 let before = running.counters()?;
-                let load = self.load(&running, iodepth, self.plan.runtime)?;
-                let interrupts_per_request =
-                    before.zip(running.counters()?).and_then(|(before, after)| {
-                        let interrupts = after.interrupts.checked_sub(before.interrupts)?;
-                        ratio(interrupts, after.requests.checked_sub(before.requests)?)
-                    });
+                let load = self.load(server, &running, iodepth)?;
+                let counted = before
+                    .zip(running.counters()?)
+                    .and_then(|(before, after)| since(&before, &after));
                 self.progress.ends(load.iops);
                 points.push(Point {
                     round,
-                    server,
+                    server: server.clone(),
                     iodepth,
                     load,
-                    interrupts_per_request,
+                    interrupts_per_request: counted.as_deref().and_then(interrupts_per_request),
+                    poll_queue: self.poll_queue(counted),
                 });
             }
             running.stop()?;
@@ -166,37 +183,56 @@ impl<'a> Bench<'a> {
         Ok(points)
     }
 
-    fn load(&self, on: &Server, iodepth: u32, time: Duration) -> Result<LoadResult, FioError> {
+    /// The counters of the queue that fio polls: the last one.
+    fn poll_queue(&self, counted: Option<Vec<Counters>>) -> Option<Counters> {
+        let polled = self.plan.transport == Transport::VduseVirtioPoll;
+        counted.filter(|_| polled)?.pop()
+    }
+
+    fn load(
+        &self,
+        server: &Variant,
+        on: &Server,
+        iodepth: u32,
+    ) -> Result<LoadResult, CompareError> {
+        let plan = self.plan;
+        if plan.transport == Transport::VduseVhost {
+            let reads = RandomReads {
+                block_bytes: plan.block_bytes()?,
+                disk_bytes: plan.size_bytes,
+                iodepth,
+                runtime: plan.runtime,
+                ramp_time: plan.ramp_time,
+                cpu: self.fio_cpus.first().copied(),
+            };
+            return Ok(vhost::run(on.node(), &reads, Some(self.interrupt))?);
+        }
+        let hipri =
+            plan.transport == Transport::VduseVirtioPoll && server.kind() == ServerKind::Pollux;
         let workload = Workload {
-            rw: self.plan.rw,
-            bs: self.plan.bs.clone(),
+            rw: plan.rw,
+            bs: plan.bs.clone(),
             iodepth,
-            runtime: time,
-            ramp_time: self.plan.ramp_time,
-            hipri: false,
+            runtime: plan.runtime,
+            ramp_time: plan.ramp_time,
+            hipri,
             cpus_allowed: self.fio_cpus.to_vec(),
         };
-        fio::run(on.node(), &workload, Some(self.interrupt))
+        Ok(fio::run(on.node(), &workload, Some(self.interrupt))?)
     }
 
     /// Counts the interrupts of servers that keep no such counter, under an untimed load: tracing
     /// their ioctls would slow a timed one.
     fn count_interrupts(&mut self) -> Vec<InterruptsCounted> {
-        let mut counted = Vec::new();
-        for &server in self
-            .plan
-            .servers
-            .iter()
-            .filter(|&&server| server == ServerKind::Qemu)
-        {
-            counted.extend(self.count_for(server));
-        }
-        counted
+        let plan = self.plan;
+        plan.counted()
+            .flat_map(|server| self.count_for(server))
+            .collect()
     }
 
-    fn count_for(&mut self, server: ServerKind) -> Vec<InterruptsCounted> {
+    fn count_for(&mut self, server: &Variant) -> Vec<InterruptsCounted> {
         let none = |iodepth, reason: String| InterruptsCounted {
-            server,
+            server: server.clone(),
             iodepth,
             interrupts_per_request: None,
             reason: Some(reason),
@@ -216,7 +252,7 @@ impl<'a> Bench<'a> {
             self.progress.counts(server, iodepth);
             counted.push(match self.count_one(&running, iodepth) {
                 Ok(interrupts_per_request) => InterruptsCounted {
-                    server,
+                    server: server.clone(),
                     iodepth,
                     interrupts_per_request,
                     reason: None,
@@ -250,6 +286,20 @@ impl<'a> Bench<'a> {
     }
 }
 
+/// What each queue counted since; none where a counter went back.
+fn since(before: &[Counters], after: &[Counters]) -> Option<Vec<Counters>> {
+    let pairs = after.iter().zip(before);
+    pairs.map(|(after, before)| after.since(*before)).collect()
+}
+
+fn interrupts_per_request(queues: &[Counters]) -> Option<f64> {
+    let sum = queues
+        .iter()
+        .copied()
+        .fold(Counters::default(), Counters::add);
+    ratio(sum.interrupts, sum.requests)
+}
+
 fn ratio(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
 }
@@ -257,6 +307,22 @@ fn ratio(part: u64, whole: u64) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn interrupts_are_those_of_all_queues_over_the_point() {
+        let counters = |requests, interrupts| Counters {
+            requests,
+            interrupts,
+            kicks: 0,
+        };
+        let before = [counters(10, 10), counters(0, 0)];
+        let after = [counters(16, 12), counters(2, 0)];
+        let counted = since(&before, &after).unwrap();
+        assert_eq!(counted, [counters(6, 2), counters(2, 0)]);
+        assert_eq!(interrupts_per_request(&counted), Some(0.25));
+        assert_eq!(since(&after, &before), None);
+        assert_eq!(interrupts_per_request(&[]), None);
+    }
 
     #[test]
     fn there_is_one_comparison_at_a_time() {

@@ -6,15 +6,20 @@ use std::time::Duration;
 use super::{CompareError, Settings};
 use crate::cpus::Placement;
 use crate::fio::Pattern;
-use crate::server::ServerKind;
+use crate::server::{ServerKind, Variant};
+use crate::size;
+use crate::transport::Transport;
+use crate::vhost;
 
 /// What to compare, and how.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The `pollux` program to start.
     pub pollux: PathBuf,
+    /// How the servers are reached.
+    pub transport: Transport,
     /// Servers, in the order of a round.
-    pub servers: Vec<ServerKind>,
+    pub servers: Vec<Variant>,
     /// Queue depths, in the order of a round.
     pub iodepths: Vec<u32>,
     /// Access pattern.
@@ -33,8 +38,8 @@ pub struct Plan {
     pub fio_cpus: Vec<usize>,
     /// Size of the null disk.
     pub size_bytes: u64,
-    /// Poll mode of pollux.
-    pub poll: String,
+    /// Poll mode of pollux; none for what suits the transport.
+    pub poll: Option<String>,
 }
 
 impl Plan {
@@ -49,11 +54,73 @@ impl Plan {
         if self.runtime.is_zero() {
             return wrong("runtime 0: nothing would be measured; use at least 1 second");
         }
+        if self.transport == Transport::VduseVhost {
+            self.check_vhost()?;
+        }
         Ok(())
+    }
+
+    fn check_vhost(&self) -> Result<(), CompareError> {
+        let wrong = |text: String| Err(CompareError::Plan(text));
+        if self.rw != Pattern::RandRead {
+            let rw = self.rw;
+            return wrong(format!(
+                "rw {rw}: the load on {} only reads at random; use --rw randread",
+                self.transport
+            ));
+        }
+        if let Some(iodepth) = self.iodepths.iter().find(|&&it| it > vhost::IODEPTH_MAX) {
+            return wrong(format!(
+                "iodepth {iodepth}: more than a virtqueue holds; use at most {}",
+                vhost::IODEPTH_MAX
+            ));
+        }
+        let block_bytes = self.block_bytes()?;
+        if block_bytes == 0 || !block_bytes.is_multiple_of(512) {
+            return wrong(format!(
+                "bs {}: no multiple of 512; use for example 4k",
+                self.bs
+            ));
+        }
+        if u64::from(block_bytes) > self.size_bytes {
+            return wrong(format!(
+                "bs {}: more than the disk of {} bytes; use a larger --size",
+                self.bs, self.size_bytes
+            ));
+        }
+        Ok(())
+    }
+
+    /// Servers that keep no counters, but whose interrupts can be counted from outside.
+    pub(super) fn counted(&self) -> impl Iterator<Item = &Variant> {
+        // The load on vhost asks for no interrupt.
+        let asks = self.transport != Transport::VduseVhost;
+        let is_counted = move |it: &&Variant| asks && it.kind() == ServerKind::Qemu;
+        self.servers.iter().filter(is_counted)
+    }
+
+    /// The block size as a number.
+    pub(super) fn block_bytes(&self) -> Result<u32, CompareError> {
+        let bytes = size::bytes(&self.bs).and_then(|bytes| {
+            u32::try_from(bytes).map_err(|_| "4 GiB or more, use for example 4k".to_owned())
+        });
+        bytes.map_err(|reason| CompareError::Plan(format!("bs {}: {reason}", self.bs)))
+    }
+
+    /// Entries of a virtqueue that the largest depth needs: fio's requests queue up before a full
+    /// one, those of a user-space driver need their place.
+    pub(super) fn queue_size(&self) -> u16 {
+        match self.transport {
+            Transport::VduseVirtio | Transport::VduseVirtioPoll => vhost::queue_size(1),
+            Transport::VduseVhost => {
+                vhost::queue_size(self.iodepths.iter().copied().max().unwrap_or(1))
+            }
+        }
     }
 
     pub(super) fn settings(&self, cpus: &Placement) -> Settings {
         Settings {
+            transport: self.transport,
             servers: self.servers.clone(),
             iodepths: self.iodepths.clone(),
             rw: self.rw,
@@ -81,7 +148,8 @@ mod tests {
     fn plans_that_measure_nothing_are_refused() {
         let plan = Plan {
             pollux: "pollux".into(),
-            servers: vec![ServerKind::Pollux],
+            transport: Transport::VduseVirtio,
+            servers: vec![ServerKind::Pollux.into()],
             iodepths: vec![1],
             rw: Pattern::RandRead,
             bs: "4k".to_owned(),
@@ -91,7 +159,7 @@ mod tests {
             server_cpus: Vec::new(),
             fio_cpus: Vec::new(),
             size_bytes: 1 << 30,
-            poll: "busy".to_owned(),
+            poll: None,
         };
         assert!(plan.check().is_ok());
         let refused = |change: fn(&mut Plan)| {
@@ -103,5 +171,18 @@ mod tests {
         assert!(refused(|plan| plan.rounds = 0).contains("nothing to do"));
         assert!(refused(|plan| plan.iodepths.push(0)).contains("iodepth 0"));
         assert!(refused(|plan| plan.runtime = Duration::ZERO).contains("runtime 0"));
+        let over_vhost = |change: fn(&mut Plan)| {
+            let mut changed = plan.clone();
+            changed.transport = Transport::VduseVhost;
+            change(&mut changed);
+            changed.check().map_err(|e| e.to_string())
+        };
+        assert_eq!(over_vhost(|_| {}), Ok(()));
+        let refused = |change| over_vhost(change).unwrap_err();
+        assert!(refused(|plan| plan.rw = Pattern::Read).contains("only reads at random"));
+        assert!(refused(|plan| plan.iodepths.push(342)).contains("use at most 341"));
+        assert!(refused(|plan| plan.bs = "4x".to_owned()).contains("bs 4x"));
+        assert!(refused(|plan| plan.bs = "100".to_owned()).contains("no multiple of 512"));
+        assert!(refused(|plan| plan.size_bytes = 512).contains("use a larger --size"));
     }
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::Plan;
-use crate::server::ServerKind;
+use crate::server::Variant;
 
 /// Load for counting interrupts, where nothing is timed.
 pub(super) const COUNT_TIME: Duration = Duration::from_secs(2);
@@ -16,6 +16,8 @@ pub(super) struct Progress {
     points_done: u32,
     points: u32,
     rounds: u32,
+    /// Characters of the longest name.
+    name_width: usize,
     expected: Duration,
     counting: Duration,
     line_open: bool,
@@ -27,31 +29,34 @@ impl Progress {
         let points = plan
             .rounds
             .saturating_mul(u32::try_from(a_round).unwrap_or(u32::MAX));
-        let counted = plan
-            .servers
-            .iter()
-            .filter(|&&server| server == ServerKind::Qemu)
-            .count();
+        let counted = plan.counted().count();
         let counts = u32::try_from(counted * plan.iodepths.len()).unwrap_or(u32::MAX);
         Self {
             start: Instant::now(),
             points_done: 0,
             points,
             rounds: plan.rounds,
+            name_width: plan
+                .servers
+                .iter()
+                .map(|it| it.to_string().len())
+                .max()
+                .unwrap_or(0),
             expected: plan.runtime + plan.ramp_time + OVERHEAD,
             counting: (COUNT_TIME + OVERHEAD).saturating_mul(counts),
             line_open: false,
         }
     }
 
-    pub(super) fn begins(&mut self, round: u32, server: ServerKind, iodepth: u32) {
+    pub(super) fn begins(&mut self, round: u32, server: &Variant, iodepth: u32) {
         self.line_open = true;
         eprint!(
-            "[{}/{}] round {round} of {}, {server:6} QD {iodepth:<4} about {} s left ",
+            "[{}/{}] round {round} of {}, {server:width$} QD {iodepth:<4} about {} s left ",
             self.points_done + 1,
             self.points,
             self.rounds,
-            self.left().as_secs()
+            self.left().as_secs(),
+            width = self.name_width,
         );
     }
 
@@ -61,7 +66,7 @@ impl Progress {
         eprintln!("{iops:>12.0} IOPS");
     }
 
-    pub(super) fn counts(&self, server: ServerKind, iodepth: u32) {
+    pub(super) fn counts(&self, server: &Variant, iodepth: u32) {
         eprintln!("[untimed] counting interrupts of {server} QD {iodepth}");
     }
 

@@ -1,11 +1,15 @@
 //! The whole result: raw values, the machine, and the medians drawn from them.
 
+use std::ops::Add;
+
 use serde::{Deserialize, Serialize};
 
 use crate::cpus::Placement;
 use crate::environment::Environment;
-use crate::fio::{LoadResult, Pattern};
-use crate::server::ServerKind;
+use crate::fio::Pattern;
+use crate::load::LoadResult;
+use crate::server::{Counters, ServerKind, Variant};
+use crate::transport::Transport;
 
 /// Grows when a field changes its meaning or goes away.
 const SCHEMA: u32 = 1;
@@ -46,8 +50,10 @@ pub enum Ending {
 /// What was compared, and how.
 #[derive(Clone, Debug, Serialize)]
 pub struct Settings {
+    /// How the servers were reached.
+    pub transport: Transport,
     /// Servers, in the order of a round.
-    pub servers: Vec<ServerKind>,
+    pub servers: Vec<Variant>,
     /// Queue depths, in the order of a round.
     pub iodepths: Vec<u32>,
     /// Access pattern.
@@ -64,8 +70,8 @@ pub struct Settings {
     pub cpus: Placement,
     /// Size of the null disk.
     pub size_bytes: u64,
-    /// Poll mode of pollux.
-    pub poll: String,
+    /// Poll mode of pollux that was asked for; none for what suits the transport.
+    pub poll: Option<String>,
 }
 
 /// One measurement.
@@ -74,20 +80,22 @@ pub struct Point {
     /// Counted from 1.
     pub round: u32,
     /// Who served.
-    pub server: ServerKind,
+    pub server: Variant,
     /// Requests kept in flight.
     pub iodepth: u32,
-    /// What fio measured.
+    /// What the load measured.
     pub load: LoadResult,
     /// By the server's own counters, over this point; none where it keeps none.
     pub interrupts_per_request: Option<f64>,
+    /// Counters of the queue that fio polled, ramp time included; none where it polled none.
+    pub poll_queue: Option<Counters>,
 }
 
 /// Interrupts of a server without counters, under an untimed load.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct InterruptsCounted {
     /// Who served.
-    pub server: ServerKind,
+    pub server: Variant,
     /// Requests kept in flight.
     pub iodepth: u32,
     /// `VDUSE_VQ_INJECT_IRQ` calls by request; none where they could not be counted.
@@ -102,7 +110,7 @@ pub struct Row {
     /// Requests kept in flight.
     pub iodepth: u32,
     /// Who served.
-    pub server: ServerKind,
+    pub server: Variant,
     /// Rounds that the medians are drawn from.
     pub rounds: usize,
     /// Requests a second.
@@ -117,6 +125,10 @@ pub struct Row {
     pub errors: u64,
     /// Its IOPS over those of qemu; none for qemu itself, and where qemu was not measured.
     pub over_qemu: Option<Ratio>,
+    /// The same for rublk.
+    pub over_rublk: Option<Ratio>,
+    /// What the queue that fio polled counted in all rounds together; none where it polled none.
+    pub poll_queue: Option<Counters>,
 }
 
 /// One server's IOPS over another's.
@@ -141,7 +153,7 @@ impl Comparison {
     ) -> Self {
         let mut summary = Vec::new();
         for &iodepth in &settings.iodepths {
-            for &server in &settings.servers {
+            for server in &settings.servers {
                 summary.extend(row(&points, &interrupts_counted, server, iodepth));
             }
         }
@@ -162,47 +174,53 @@ impl Comparison {
 fn row(
     points: &[Point],
     counted: &[InterruptsCounted],
-    server: ServerKind,
+    server: &Variant,
     iodepth: u32,
 ) -> Option<Row> {
-    let of = |server| {
-        points
-            .iter()
-            .filter(move |p| p.server == server && p.iodepth == iodepth)
-    };
-    let middle = |value: fn(&Point) -> f64| median(of(server).map(value).collect());
-    let own = of(server)
+    let at_depth = || points.iter().filter(|point| point.iodepth == iodepth);
+    let own_points: Vec<&Point> = at_depth().filter(|it| it.server == *server).collect();
+    let own_points = || own_points.iter().copied();
+    let middle = |value: fn(&Point) -> f64| median(own_points().map(value).collect());
+    let own = own_points()
         .map(|point| point.interrupts_per_request)
         .collect::<Option<Vec<f64>>>();
     let traced = || {
         let count = counted
             .iter()
-            .find(|c| c.server == server && c.iodepth == iodepth)?;
+            .find(|c| c.server == *server && c.iodepth == iodepth)?;
         count.interrupts_per_request
     };
     let iops = middle(|point| point.load.iops)?;
-    let quotients = of(server).filter_map(|point| {
-        let qemu = of(ServerKind::Qemu).find(|qemu| qemu.round == point.round)?;
-        Some(point.load.iops / qemu.load.iops)
-    });
-    let qemu_iops = median(of(ServerKind::Qemu).map(|point| point.load.iops).collect());
-    let over_qemu = qemu_iops
-        .filter(|_| server != ServerKind::Qemu)
-        .map(|qemu| Ratio {
-            of_medians: iops / qemu,
-            min: quotients.clone().fold(f64::INFINITY, f64::min),
-            max: quotients.clone().fold(0.0, f64::max),
+    let over = |peer: ServerKind| {
+        if server.kind() == peer {
+            return None;
+        }
+        let of_peer = || at_depth().filter(|point| point.server.kind() == peer);
+        let peer_iops = median(of_peer().map(|point| point.load.iops).collect())?;
+        let quotients = own_points().filter_map(|point| {
+            let beside = of_peer().find(|it| it.round == point.round)?;
+            Some(point.load.iops / beside.load.iops)
         });
+        Some(Ratio {
+            of_medians: iops / peer_iops,
+            min: quotients.clone().fold(f64::INFINITY, f64::min),
+            max: quotients.fold(0.0, f64::max),
+        })
+    };
     Some(Row {
         iodepth,
-        server,
-        rounds: of(server).count(),
+        server: server.clone(),
+        rounds: own_points().count(),
         iops,
         p50_ns: middle(|point| point.load.latency_ns.p50 as f64)?,
         p99_ns: middle(|point| point.load.latency_ns.p99 as f64)?,
         interrupts_per_request: own.and_then(median).or_else(traced),
-        errors: of(server).map(|point| point.load.errors).sum(),
-        over_qemu,
+        errors: own_points().map(|point| point.load.errors).sum(),
+        over_qemu: over(ServerKind::Qemu),
+        over_rublk: over(ServerKind::Rublk),
+        poll_queue: own_points()
+            .filter_map(|point| point.poll_queue)
+            .reduce(Counters::add),
     })
 }
 
@@ -221,9 +239,9 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::fio::LatencyNs;
+    use crate::load::LatencyNs;
 
-    fn point(round: u32, server: ServerKind, iops: f64, p50: u64) -> Point {
+    fn point(round: u32, server: &str, iops: f64, p50: u64) -> Point {
         let latency_ns = LatencyNs {
             min: 1,
             mean: 1.0,
@@ -239,35 +257,59 @@ pub(super) mod tests {
             requests: 100,
             errors: u64::from(round == 2),
         };
-        let interrupts_per_request = (server == ServerKind::Pollux).then_some(0.5);
+        let server: Variant = server.parse().unwrap();
+        let is_pollux = server.kind() == ServerKind::Pollux;
         Point {
             round,
             server,
             iodepth: 1,
             load,
-            interrupts_per_request,
+            interrupts_per_request: is_pollux.then_some(0.5),
+            poll_queue: is_pollux.then_some(Counters {
+                requests: 100,
+                interrupts: 0,
+                kicks: u64::from(round == 1),
+            }),
         }
     }
 
     /// Three rounds at depth 1.
     pub(in crate::compare) fn comparison(ending: Ending) -> Comparison {
-        use ServerKind::{Pollux, Qemu};
         let points = vec![
-            point(1, Pollux, 8000.0, 120_000),
-            point(1, Qemu, 2000.0, 450_000),
-            point(2, Pollux, 4000.0, 240_000),
-            point(2, Qemu, 2000.0, 460_000),
-            point(3, Pollux, 9000.0, 110_000),
-            point(3, Qemu, 2500.0, 400_000),
+            point(1, "pollux", 8000.0, 120_000),
+            point(1, "qemu", 2000.0, 450_000),
+            point(2, "pollux", 4000.0, 240_000),
+            point(2, "qemu", 2000.0, 460_000),
+            point(3, "pollux", 9000.0, 110_000),
+            point(3, "qemu", 2500.0, 400_000),
         ];
+        with_points(&["pollux", "qemu"], points, ending)
+    }
+
+    /// Two settings of pollux beside both peers, in one round.
+    pub(in crate::compare) fn with_rublk(transport: Transport) -> Comparison {
+        let points = vec![
+            point(1, "pollux", 8000.0, 120_000),
+            point(1, "pollux:irq-hold-us=0", 5000.0, 200_000),
+            point(1, "qemu", 2000.0, 450_000),
+            point(1, "rublk", 4000.0, 250_000),
+        ];
+        let servers = ["pollux", "pollux:irq-hold-us=0", "qemu", "rublk"];
+        let mut comparison = with_points(&servers, points, Ending::Complete);
+        comparison.settings.transport = transport;
+        comparison
+    }
+
+    fn with_points(servers: &[&str], points: Vec<Point>, ending: Ending) -> Comparison {
         let counted = InterruptsCounted {
-            server: Qemu,
+            server: ServerKind::Qemu.into(),
             iodepth: 1,
             interrupts_per_request: Some(1.0),
             reason: None,
         };
         let settings = Settings {
-            servers: vec![Pollux, Qemu],
+            transport: Transport::VduseVirtio,
+            servers: servers.iter().map(|it| it.parse().unwrap()).collect(),
             iodepths: vec![1],
             rw: Pattern::RandRead,
             bs: "4k".to_owned(),
@@ -279,16 +321,10 @@ pub(super) mod tests {
                 fio: vec![0],
             },
             size_bytes: 1 << 30,
-            poll: "busy".to_owned(),
+            poll: None,
         };
-        Comparison::new(
-            0,
-            Environment::look(),
-            settings,
-            points,
-            vec![counted],
-            ending,
-        )
+        let environment = Environment::look();
+        Comparison::new(0, environment, settings, points, vec![counted], ending)
     }
 
     #[test]
@@ -298,7 +334,7 @@ pub(super) mod tests {
             panic!("{comparison:?}")
         };
         assert_eq!(
-            (pollux.server, pollux.iops, pollux.p50_ns),
+            (pollux.server.kind(), pollux.iops, pollux.p50_ns),
             (ServerKind::Pollux, 8000.0, 120_000.0)
         );
         assert_eq!(
@@ -306,31 +342,48 @@ pub(super) mod tests {
             (240_000.0, 1, 3)
         );
         assert_eq!(pollux.interrupts_per_request, Some(0.5));
+        let ratio = |of_medians, min, max| Ratio {
+            of_medians,
+            min,
+            max,
+        };
+        assert_eq!(pollux.over_qemu, Some(ratio(4.0, 2.0, 4.0)));
+        let polled = pollux.poll_queue.unwrap();
         assert_eq!(
-            pollux.over_qemu,
-            Some(Ratio {
-                of_medians: 4.0,
-                min: 2.0,
-                max: 4.0
-            })
+            (polled.requests, polled.interrupts, polled.kicks),
+            (300, 0, 1)
         );
         assert_eq!(
             (qemu.iops, qemu.interrupts_per_request),
             (2000.0, Some(1.0))
         );
-        assert_eq!(qemu.over_qemu, None);
+        assert_eq!((qemu.over_qemu, qemu.poll_queue), (None, None));
+        assert_eq!((pollux.over_rublk, qemu.over_rublk), (None, None));
+    }
+
+    #[test]
+    fn each_setting_has_a_row_and_a_ratio_to_each_peer() {
+        let comparison = with_rublk(Transport::VduseVirtio);
+        let of_medians = |ratio: Option<Ratio>| ratio.map(|it| it.of_medians);
+        let rows = comparison.summary.iter().map(|row| {
+            let ratios = (of_medians(row.over_qemu), of_medians(row.over_rublk));
+            (row.server.to_string(), ratios)
+        });
+        let expected = [
+            ("pollux", (Some(4.0), Some(2.0))),
+            ("pollux:irq-hold-us=0", (Some(2.5), Some(1.25))),
+            ("qemu", (None, Some(0.5))),
+            ("rublk", (Some(2.0), None)),
+        ];
+        let expected = expected.map(|(name, ratios)| (name.to_owned(), ratios));
+        assert_eq!(rows.collect::<Vec<_>>(), expected);
     }
 
     #[test]
     fn a_depth_without_points_has_no_row() {
-        assert_eq!(row(&[], &[], ServerKind::Qemu, 1), None);
-        let alone = row(
-            &[point(1, ServerKind::Qemu, 5.0, 1)],
-            &[],
-            ServerKind::Qemu,
-            1,
-        )
-        .unwrap();
+        let qemu = ServerKind::Qemu.into();
+        assert_eq!(row(&[], &[], &qemu, 1), None);
+        let alone = row(&[point(1, "qemu", 5.0, 1)], &[], &qemu, 1).unwrap();
         assert_eq!(
             (alone.over_qemu, alone.interrupts_per_request),
             (None, None)
@@ -349,8 +402,10 @@ pub(super) mod tests {
         let json = serde_json::to_value(comparison(Ending::Failed("why".to_owned()))).unwrap();
         assert_eq!(json["schema"], 1);
         assert_eq!(json["ending"]["failed"], "why");
+        assert_eq!(json["settings"]["transport"], "vduse-virtio");
         assert_eq!(json["points"][1]["server"], "qemu");
         assert_eq!(json["points"][1]["load"]["latency_ns"]["p50"], 450_000);
+        assert_eq!(json["points"][0]["poll_queue"]["kicks"], 1);
         assert!(json["environment"]["kernel"].is_string());
         assert_eq!(json["summary"][0]["over_qemu"]["of_medians"], 4.0);
     }

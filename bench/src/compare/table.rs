@@ -5,18 +5,9 @@ use std::fmt;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Table};
 
-use super::result::{Comparison, Ending, Row};
+use super::result::{Comparison, Ending, Ratio, Row, Settings};
 use crate::server::ServerKind;
-
-const HEADER: [&str; 7] = [
-    "QD",
-    "server",
-    "IOPS",
-    "p50 us",
-    "p99 us",
-    "interrupts/request",
-    "ratio to qemu",
-];
+use crate::transport::Transport;
 
 impl fmt::Display for Comparison {
     /// What was measured where, the table, and notes on what a reader could take wrongly.
@@ -25,17 +16,24 @@ impl fmt::Display for Comparison {
         writeln!(f, "{}", self.environment.line())?;
         writeln!(
             f,
-            "{} {} from a null disk, {} ms a point, medians; server on CPU {}, fio on CPU {}",
+            "{}: {} {} from a null disk, {} ms a point, medians; server on CPU {}, load on CPU {}",
+            settings.transport,
             settings.bs,
             settings.rw,
             settings.runtime_ms,
             crate::cpus::join(&settings.cpus.server),
             crate::cpus::join(&settings.cpus.fio),
         )?;
-        writeln!(f, "{}", table(&self.summary))?;
+        writeln!(f, "{}", table(&self.summary, settings))?;
         self.notes()
             .iter()
             .try_for_each(|note| writeln!(f, "{note}"))
+    }
+}
+
+impl Settings {
+    fn has(&self, kind: ServerKind) -> bool {
+        self.servers.iter().any(|server| server.kind() == kind)
     }
 }
 
@@ -68,19 +66,42 @@ impl Comparison {
             ));
         }
         notes.push(
-            "latency: fio's lat, from before submission to completion; ratio: of the median IOPS \
-             (lowest and highest of one round)"
+            "latency: from before submission to completion; ratio: of the median IOPS (lowest and \
+             highest of one round)"
                 .to_owned(),
         );
-        if self.settings.servers.contains(&ServerKind::Qemu) {
+        notes.push(self.load_note().to_owned());
+        let settings = &self.settings;
+        if settings.has(ServerKind::Qemu) {
             notes.push(
                 "qemu: vduse-blk export of null-co; it and pollux's null with fill=off leave read \
                  buffers as they are"
                     .to_owned(),
             );
+        }
+        if settings.has(ServerKind::Rublk) {
+            notes.push("rublk: ublk's null target, which leaves read buffers as well".to_owned());
+        } else if settings.transport.servers().contains(&ServerKind::Rublk) {
+            notes.push("rublk: left out or not installed; tools/peers builds it".to_owned());
+        }
+        if settings.has(ServerKind::Qemu) && settings.transport != Transport::VduseVhost {
             notes.push(self.interrupt_note());
         }
         notes
+    }
+
+    fn load_note(&self) -> &'static str {
+        match self.settings.transport {
+            Transport::VduseVirtio => "load: fio with io_uring, completions by interrupt",
+            Transport::VduseVirtioPoll => {
+                "load: fio with io_uring; on pollux it polls a poll queue (--hipri), whose own \
+                 counters are shown with the ramp time's; the others complete by interrupt"
+            }
+            Transport::VduseVhost => {
+                "load: one thread with virtio-driver on /dev/vhost-vdpa-N that polls for completions; \
+                 no interrupts asked for, kicks only where asked for"
+            }
+        }
     }
 
     fn interrupt_note(&self) -> String {
@@ -100,11 +121,39 @@ impl Comparison {
     }
 }
 
-fn table(rows: &[Row]) -> Table {
+/// The columns that this comparison has something for.
+fn table(rows: &[Row], settings: &Settings) -> Table {
+    let mut header = vec![
+        "QD",
+        "server",
+        "IOPS",
+        "p50 us",
+        "p99 us",
+        "interrupts/request",
+        "ratio to qemu",
+    ];
+    let beside_rublk = settings.has(ServerKind::Rublk);
+    let polled = settings.transport == Transport::VduseVirtioPoll;
+    if beside_rublk {
+        header.push("ratio to rublk");
+    }
+    if polled {
+        header.push("poll queue: requests/interrupts/kicks");
+    }
     let mut table = Table::new();
-    table.load_preset(UTF8_FULL_CONDENSED).set_header(HEADER);
+    table.load_preset(UTF8_FULL_CONDENSED).set_header(header);
     for row in rows {
-        table.add_row(cells(row));
+        let mut cells = figures(row);
+        cells.push(ratio(row, row.over_qemu, ServerKind::Qemu));
+        if beside_rublk {
+            cells.push(ratio(row, row.over_rublk, ServerKind::Rublk));
+        }
+        if polled {
+            cells.push(row.poll_queue.map_or("-".to_owned(), |queue| {
+                format!("{}/{}/{}", queue.requests, queue.interrupts, queue.kicks)
+            }));
+        }
+        table.add_row(cells);
     }
     for (index, column) in table.column_iter_mut().enumerate() {
         if index != 1 {
@@ -114,58 +163,74 @@ fn table(rows: &[Row]) -> Table {
     table
 }
 
-fn cells(row: &Row) -> [String; 7] {
+fn figures(row: &Row) -> Vec<String> {
     let us = |ns: f64| format!("{:.1}", ns / 1000.0);
     let interrupts = row
         .interrupts_per_request
         .map_or("-".to_owned(), |n| format!("{n:.3}"));
-    let ratio = match (&row.over_qemu, row.server) {
-        (Some(ratio), _) if row.rounds > 1 => {
-            format!(
-                "{:.2} ({:.2}-{:.2})",
-                ratio.of_medians, ratio.min, ratio.max
-            )
-        }
-        (Some(ratio), _) => format!("{:.2}", ratio.of_medians),
-        (None, ServerKind::Qemu) => "1".to_owned(),
-        (None, _) => "-".to_owned(),
-    };
-    [
+    vec![
         row.iodepth.to_string(),
         row.server.to_string(),
         format!("{:.0}", row.iops),
         us(row.p50_ns),
         us(row.p99_ns),
         interrupts,
-        ratio,
     ]
+}
+
+fn ratio(row: &Row, over: Option<Ratio>, peer: ServerKind) -> String {
+    match over {
+        Some(ratio) if row.rounds > 1 => format!(
+            "{:.2} ({:.2}-{:.2})",
+            ratio.of_medians, ratio.min, ratio.max
+        ),
+        Some(ratio) => format!("{:.2}", ratio.of_medians),
+        None if row.server.kind() == peer => "1".to_owned(),
+        None => "-".to_owned(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::result::tests::comparison;
+    use super::super::result::tests::{comparison, with_rublk};
     use super::*;
+
+    /// The cells of the line of `server`.
+    fn line(text: &str, server: &str) -> String {
+        let is_row = |line: &&str| {
+            let mut cells = line.split(['│', '┆']).map(str::trim);
+            cells.nth(2) == Some(server)
+        };
+        let line = text.lines().find(is_row).unwrap();
+        let words = line.replace(['│', '┆'], " ");
+        words.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
 
     #[test]
     fn rows_show_figures_and_ratio() {
         let text = comparison(Ending::Complete).to_string();
-        let line = |server| {
-            let line = text
-                .lines()
-                .find(|line| line.contains(server) && line.contains('│'));
-            line.unwrap()
-                .replace(['│', '┆'], " ")
-                .split_whitespace()
-                .collect::<Vec<_>>()
-                .join(" ")
-        };
         assert_eq!(
-            line("pollux "),
+            line(&text, "pollux"),
             "1 pollux 8000 120.0 240.0 0.500 4.00 (2.00-4.00)"
         );
-        assert_eq!(line("qemu  "), "1 qemu 2000 450.0 900.0 1.000 1");
-        assert!(text.contains("4k randread"));
-        assert!(text.contains("2 requests failed"));
+        assert_eq!(line(&text, "qemu"), "1 qemu 2000 450.0 900.0 1.000 1");
+        assert!(text.contains("vduse-virtio: 4k randread"), "{text}");
+        assert!(text.contains("2 requests failed"), "{text}");
+        assert!(text.contains("rublk: left out"), "{text}");
+    }
+
+    #[test]
+    fn both_peers_and_the_poll_queue_have_columns() {
+        let text = with_rublk(Transport::VduseVirtioPoll).to_string();
+        let setting = "pollux:irq-hold-us=0";
+        assert_eq!(
+            line(&text, setting),
+            format!("1 {setting} 5000 200.0 400.0 0.500 2.50 1.25 100/0/1")
+        );
+        assert_eq!(line(&text, "rublk"), "1 rublk 4000 250.0 500.0 - 2.00 1 -");
+        assert!(text.contains("--hipri"), "{text}");
+        let plain = with_rublk(Transport::VduseVirtio).to_string();
+        assert!(!plain.contains("poll queue"), "{plain}");
     }
 
     #[test]

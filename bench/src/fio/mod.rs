@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::cpus;
 use crate::interrupt::Interrupt;
+use crate::load::LoadResult;
 use crate::process::{self, ProcessError};
 use crate::tool::{self, FIO, ToolError};
-pub use report::{LatencyNs, LoadResult};
 
 /// Time for fio to start and report on a slow, emulated machine.
 const GRACE: Duration = Duration::from_secs(60);

@@ -2,42 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::{FioError, Pattern};
-
-/// What one fio job measured after its ramp time.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct LoadResult {
-    /// Requests completed a second.
-    pub iops: f64,
-    /// fio's `lat`: from before the submission of a request to its completion (slat + clat). With
-    /// io_uring `clat` alone would leave out the submitting system call, where a kick is paid.
-    pub latency_ns: LatencyNs,
-    /// Requests completed.
-    pub requests: u64,
-    /// Requests that failed.
-    pub errors: u64,
-}
-
-/// Latencies in nanoseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct LatencyNs {
-    /// Shortest.
-    pub min: u64,
-    /// Arithmetic mean.
-    pub mean: f64,
-    /// Median.
-    pub p50: u64,
-    /// 90th percentile.
-    pub p90: u64,
-    /// 99th percentile.
-    pub p99: u64,
-    /// 99.9th percentile.
-    pub p999: u64,
-    /// Longest.
-    pub max: u64,
-}
+use crate::load::{LatencyNs, LoadResult};
 
 #[derive(Deserialize)]
 struct Report {

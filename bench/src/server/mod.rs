@@ -1,9 +1,12 @@
-//! The servers under test: each serves a null disk through VDUSE and is attached to virtio-vdpa.
+//! The servers under test: each serves a null disk, through VDUSE or ublk.
 
 mod pollux;
 mod qemu;
+mod rublk;
+mod variant;
 
 use std::fmt;
+use std::ops::Add;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
@@ -11,12 +14,16 @@ use std::time::{Duration, Instant};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+use crate::cpus::CpuError;
 use crate::interrupt::Interrupt;
 use crate::process::{LOOK_AGAIN, Process, ProcessError};
-use crate::tool::{self, QEMU, ToolError};
+use crate::tool::{self, QEMU, RUBLK, ToolError};
+use crate::transport::Transport;
 use crate::vdpa::{self, VdpaError};
 use pollux::Pollux;
 use qemu::Qemu;
+use rublk::Rublk;
+pub use variant::{Variant, Variants};
 
 /// Long enough for a kernel that waits once for an unanswered message (30 s) and a slow VM.
 const READY_LIMIT: Duration = Duration::from_secs(60);
@@ -33,6 +40,38 @@ pub enum ServerError {
     /// vDPA refused.
     #[error(transparent)]
     Vdpa(#[from] VdpaError),
+    /// Its threads could not be limited to their CPUs.
+    #[error(transparent)]
+    Cpu(#[from] CpuError),
+    /// This kernel has no ublk.
+    #[error(
+        "{node}: not there after `modprobe {module}`: {reason}; run it as root on a kernel with \
+         CONFIG_BLK_DEV_UBLK, or leave rublk out of --servers"
+    )]
+    NoUblk {
+        /// The node that is missing.
+        node: &'static str,
+        /// The kernel's module.
+        module: &'static str,
+        /// What `modprobe` said.
+        reason: String,
+    },
+    /// rublk's device is left behind.
+    #[error("{command}: {reason}; look at `dmesg` and `rublk list`, and run it by hand")]
+    NotDeleted {
+        /// The command line.
+        command: String,
+        /// What it said.
+        reason: String,
+    },
+    /// It cannot be loaded this way.
+    #[error("{server}: not reachable through {transport}; leave it out of --servers")]
+    Unreachable {
+        /// Which server.
+        server: ServerKind,
+        /// The way.
+        transport: Transport,
+    },
     /// The server ended before its disk was there.
     #[error(
         "{server}: ended with {status} before its disk was there: {last_words}; start it by hand: {command}"
@@ -78,6 +117,8 @@ pub enum ServerKind {
     Pollux,
     /// qemu-storage-daemon's vduse-blk export of null-co.
     Qemu,
+    /// rublk's null target, through ublk instead of VDUSE.
+    Rublk,
 }
 
 impl fmt::Display for ServerKind {
@@ -85,6 +126,7 @@ impl fmt::Display for ServerKind {
         f.pad(match self {
             Self::Pollux => "pollux",
             Self::Qemu => "qemu",
+            Self::Rublk => "rublk",
         })
     }
 }
@@ -96,7 +138,8 @@ impl FromStr for ServerKind {
         match text {
             "pollux" => Ok(Self::Pollux),
             "qemu" => Ok(Self::Qemu),
-            _ => Err(format!("{text}: unknown server; use pollux or qemu")),
+            "rublk" => Ok(Self::Rublk),
+            _ => Err(format!("{text}: unknown server; use pollux, qemu or rublk")),
         }
     }
 }
@@ -106,21 +149,62 @@ impl FromStr for ServerKind {
 pub struct Setup {
     /// The `pollux` program.
     pub pollux: PathBuf,
+    /// How it is going to be loaded.
+    pub transport: Transport,
     /// CPUs that the server may use.
     pub cpus: Vec<usize>,
+    /// CPUs of the load generator.
+    pub load_cpus: Vec<usize>,
     /// Size of the disk. A number, as QEMU's null-co takes no suffix.
     pub size_bytes: u64,
-    /// Poll mode of pollux.
-    pub poll: String,
+    /// Entries of a virtqueue.
+    pub queue_size: u16,
+    /// Poll mode of pollux; none for what suits the transport.
+    pub poll: Option<String>,
+}
+
+impl Setup {
+    /// Virtqueues of servers without a poll queue. The client of vhost has one thread, so one queue.
+    fn queues(&self) -> usize {
+        match self.transport {
+            Transport::VduseVirtio | Transport::VduseVirtioPoll => self.cpus.len(),
+            Transport::VduseVhost => 1,
+        }
+    }
 }
 
 /// Counters of a server that keeps them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     /// Requests served.
     pub requests: u64,
     /// Interrupts raised.
     pub interrupts: u64,
+    /// Kicks received.
+    pub kicks: u64,
+}
+
+impl Counters {
+    /// What was counted since `before`; none where a counter went back.
+    pub fn since(self, before: Self) -> Option<Self> {
+        Some(Self {
+            requests: self.requests.checked_sub(before.requests)?,
+            interrupts: self.interrupts.checked_sub(before.interrupts)?,
+            kicks: self.kicks.checked_sub(before.kicks)?,
+        })
+    }
+}
+
+impl Add for Counters {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            requests: self.requests + other.requests,
+            interrupts: self.interrupts + other.interrupts,
+            kicks: self.kicks + other.kicks,
+        }
+    }
 }
 
 /// A server whose disk is there. Dropping it detaches the disk and stops it.
@@ -131,6 +215,7 @@ pub struct Server(Running);
 enum Running {
     Pollux(Pollux),
     Qemu(Qemu),
+    Rublk(Rublk),
 }
 
 impl Server {
@@ -140,21 +225,23 @@ impl Server {
     /// A program is missing or fails, the host has no VDUSE, no disk comes, or `interrupt` is
     /// requested; nothing is left running.
     pub fn start(
-        kind: ServerKind,
+        variant: &Variant,
         setup: &Setup,
         interrupt: &Interrupt,
     ) -> Result<Self, ServerError> {
-        Ok(Self(match kind {
-            ServerKind::Pollux => Running::Pollux(Pollux::start(setup, interrupt)?),
+        Ok(Self(match variant.kind() {
+            ServerKind::Pollux => Running::Pollux(Pollux::start(variant, setup, interrupt)?),
             ServerKind::Qemu => Running::Qemu(Qemu::start(setup, interrupt)?),
+            ServerKind::Rublk => Running::Rublk(Rublk::start(setup, interrupt)?),
         }))
     }
 
-    /// Its block device, for example `/dev/vda`.
+    /// What to load: a block device such as `/dev/vda`, or `/dev/vhost-vdpa-N`.
     pub fn node(&self) -> &Path {
         match &self.0 {
             Running::Pollux(pollux) => pollux.node(),
             Running::Qemu(qemu) => qemu.node(),
+            Running::Rublk(rublk) => rublk.node(),
         }
     }
 
@@ -163,17 +250,18 @@ impl Server {
         match &self.0 {
             Running::Pollux(pollux) => pollux.pid(),
             Running::Qemu(qemu) => qemu.pid(),
+            Running::Rublk(rublk) => rublk.pid(),
         }
     }
 
-    /// Its own counters; `None` where it keeps none.
+    /// Its own counters, one a virtqueue; `None` where it keeps none.
     ///
     /// # Errors
     /// The server does not answer, or not as expected.
-    pub fn counters(&self) -> Result<Option<Counters>, ServerError> {
+    pub fn counters(&self) -> Result<Option<Vec<Counters>>, ServerError> {
         match &self.0 {
             Running::Pollux(pollux) => pollux.counters().map(Some),
-            Running::Qemu(_) => Ok(None),
+            Running::Qemu(_) | Running::Rublk(_) => Ok(None),
         }
     }
 
@@ -185,21 +273,48 @@ impl Server {
         match self.0 {
             Running::Pollux(pollux) => pollux.stop(),
             Running::Qemu(qemu) => qemu.stop(),
+            Running::Rublk(rublk) => rublk.stop(),
         }
     }
 }
 
-/// Succeeds where all of `kinds` can be started, so that an error comes before the first round.
+/// Succeeds where all of `servers` can be started, so that an error comes before the first round.
 ///
 /// # Errors
 /// What the first of them lacks.
-pub fn check(kinds: &[ServerKind]) -> Result<(), ServerError> {
-    vdpa::check_host()?;
-    if kinds.contains(&ServerKind::Qemu) {
+pub fn check(servers: &[Variant], transport: Transport) -> Result<(), ServerError> {
+    let has = |kind| servers.iter().any(|server| server.kind() == kind);
+    let is_reachable = |kind| transport.servers().contains(&kind);
+    if let Some(server) = servers.iter().find(|it| !is_reachable(it.kind())) {
+        let server = server.kind();
+        return Err(ServerError::Unreachable { server, transport });
+    }
+    if has(ServerKind::Pollux) || has(ServerKind::Qemu) {
+        vdpa::check_host(transport.vdpa_driver())?;
+    }
+    if has(ServerKind::Qemu) {
         QEMU.find()?;
         tool::VDPA.find()?;
     }
+    if has(ServerKind::Rublk) {
+        rublk::check()?;
+    }
     Ok(())
+}
+
+/// The servers that `transport` reaches, without those peers that are not installed.
+pub fn installed(transport: Transport) -> Vec<Variant> {
+    let is_installed = |kind: &ServerKind| match kind {
+        ServerKind::Pollux | ServerKind::Qemu => true,
+        ServerKind::Rublk => RUBLK.find().is_ok(),
+    };
+    let found = transport.servers().iter().copied().filter(is_installed);
+    found.map(Variant::from).collect()
+}
+
+/// The version line of rublk, where it is installed.
+pub fn rublk_version() -> Option<String> {
+    tool::version(&RUBLK.find().ok()?)
 }
 
 /// The version line of qemu-storage-daemon, where it is installed.
@@ -248,18 +363,61 @@ fn wait_until<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    /// Writes a program made of `script`, and returns its path.
+    pub(super) fn program(folder: &Path, name: &str, script: &str) -> PathBuf {
+        let path = folder.join(name);
+        fs::write(&path, format!("#!/bin/bash\n{script}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    }
+
+    /// What the pretenders in `folder` are started with.
+    pub(super) fn setup(folder: &Path) -> Setup {
+        Setup {
+            pollux: folder.join("pollux"),
+            transport: Transport::VduseVirtio,
+            cpus: vec![0],
+            load_cpus: vec![0],
+            size_bytes: 1 << 30,
+            queue_size: 256,
+            poll: None,
+        }
+    }
 
     #[test]
     fn servers_are_named_as_they_are_written() {
-        for kind in [ServerKind::Pollux, ServerKind::Qemu] {
+        for kind in [ServerKind::Pollux, ServerKind::Qemu, ServerKind::Rublk] {
             assert_eq!(kind.to_string().parse::<ServerKind>().unwrap(), kind);
             assert_eq!(serde_json::to_value(kind).unwrap(), kind.to_string());
         }
+        let error = "spdk".parse::<ServerKind>().unwrap_err();
+        assert!(error.contains("pollux, qemu or rublk"), "{error}");
+    }
+
+    #[test]
+    fn a_server_out_of_reach_is_refused_before_anything_is_looked_for() {
+        let servers = [Variant::from(ServerKind::Rublk)];
+        let error = check(&servers, Transport::VduseVhost).unwrap_err();
+        let text = error.to_string();
         assert!(
-            "spdk"
-                .parse::<ServerKind>()
-                .unwrap_err()
-                .contains("pollux or qemu")
+            text.contains("rublk: not reachable through vduse-vhost"),
+            "{text}"
         );
+    }
+
+    #[test]
+    fn counters_are_taken_apart() {
+        let counters = |requests, interrupts, kicks| Counters {
+            requests,
+            interrupts,
+            kicks,
+        };
+        let since = counters(9, 5, 1).since(counters(4, 5, 0));
+        assert_eq!(since, Some(counters(5, 0, 1)));
+        assert_eq!(counters(9, 5, 1).since(counters(4, 6, 0)), None);
+        assert_eq!(counters(1, 2, 3) + counters(4, 5, 6), counters(5, 7, 9));
     }
 }

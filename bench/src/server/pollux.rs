@@ -10,13 +10,16 @@ use std::time::Duration;
 use nix::unistd::Pid;
 use serde::Deserialize;
 
-use super::{Counters, ServerError, ServerKind, Setup, wait_until};
+use super::{Counters, ServerError, ServerKind, Setup, Variant, wait_until};
 use crate::cpus;
 use crate::interrupt::Interrupt;
 use crate::process::{self, Process};
+use crate::transport::Transport;
 
 const NAME: &str = "bench-pollux";
 const STATS_LIMIT: Duration = Duration::from_secs(20);
+/// Longer than a polling driver waits between two requests, shorter than its ramp time.
+const POLL_QUEUE_POLL_US: u32 = 10_000;
 
 #[derive(Debug)]
 pub(super) struct Pollux {
@@ -44,15 +47,23 @@ struct Queue {
     requests: u64,
     interrupts: u64,
     #[serde(default)]
+    kicks: u64,
+    #[serde(default)]
     fault: Option<String>,
 }
 
 impl Pollux {
-    pub(super) fn start(setup: &Setup, interrupt: &Interrupt) -> Result<Self, ServerError> {
+    pub(super) fn start(
+        variant: &Variant,
+        setup: &Setup,
+        interrupt: &Interrupt,
+    ) -> Result<Self, ServerError> {
+        let cpus = cpus_of_queues(setup);
         let mut command = Command::new(&setup.pollux);
-        command.args(arguments(setup));
+        command.arg("serve");
+        command.args(variant.arguments(&options(setup, &cpus)));
         let shown = format!("{command:?}").replace('"', "");
-        let mut process = Process::spawn(command, &setup.cpus)?;
+        let mut process = Process::spawn(command, &cpus)?;
         let nodes = process.take_stdout().map(attached_nodes);
         let kind = ServerKind::Pollux;
         let node = wait_until(kind, "disk", &mut process, &shown, interrupt, || {
@@ -76,12 +87,12 @@ impl Pollux {
         self.process.pid()
     }
 
-    pub(super) fn counters(&self) -> Result<Counters, ServerError> {
+    pub(super) fn counters(&self) -> Result<Vec<Counters>, ServerError> {
         let mut command = Command::new(&self.program);
         command.args(["stats", NAME, "--json"]);
         let finished = process::run(command, &[], STATS_LIMIT, None)?;
         match finished.status {
-            Some(status) if status.success() => sum(&finished.stdout),
+            Some(status) if status.success() => counted(&finished.stdout),
             Some(_) => Err(finished.last_words),
             None => Err(format!("no answer in {} s", STATS_LIMIT.as_secs())),
         }
@@ -97,25 +108,55 @@ impl Pollux {
     }
 }
 
-fn arguments(setup: &Setup) -> Vec<String> {
-    let queues = setup.cpus.len().to_string();
+/// The CPU of each queue's worker. The poll queue of [`Transport::VduseVirtioPoll`] is the last one;
+/// where the server has a single CPU, the ordinary queue, which sleeps, is put on the load's.
+fn cpus_of_queues(setup: &Setup) -> Vec<usize> {
+    match (setup.transport, setup.cpus.as_slice()) {
+        (Transport::VduseVirtioPoll, &[first, second, ..]) => vec![first, second],
+        (Transport::VduseVirtioPoll, cpus) => setup
+            .load_cpus
+            .iter()
+            .take(1)
+            .chain(cpus)
+            .copied()
+            .collect(),
+        (_, cpus) => cpus[..setup.queues()].to_vec(),
+    }
+}
+
+/// The poll mode that was asked for, or what suits the transport.
+fn poll(setup: &Setup) -> Vec<(&'static str, Option<String>)> {
+    let shares = setup.transport == Transport::VduseVirtioPoll && setup.cpus.len() < 2;
+    match &setup.poll {
+        Some(poll) => vec![("poll", Some(poll.clone()))],
+        // A queue that spins without ever having a request would take the load's CPU.
+        None if shares => vec![
+            ("poll", Some("adaptive".to_owned())),
+            ("poll-us", Some(POLL_QUEUE_POLL_US.to_string())),
+        ],
+        None => vec![("poll", Some("busy".to_owned()))],
+    }
+}
+
+fn options(setup: &Setup, cpus: &[usize]) -> Vec<(&'static str, Option<String>)> {
+    let attach = match setup.transport {
+        Transport::VduseVirtio | Transport::VduseVirtioPoll => "virtio",
+        Transport::VduseVhost => "vhost",
+    };
     // Like null-co as it is by default: both leave read buffers alone.
     let backend = format!("null,size={},fill=off", setup.size_bytes);
-    let cpus = cpus::join(&setup.cpus);
-    [
-        "serve",
-        "--json",
-        "--name",
-        NAME,
-        "--backend",
-        &backend,
-        "--queues",
-        &queues,
-    ]
-    .into_iter()
-    .chain(["--cpus", &cpus, "--poll", &setup.poll, "--attach", "virtio"])
-    .map(ToOwned::to_owned)
-    .collect()
+    let value = |text: &str| Some(text.to_owned());
+    let mut options = vec![
+        ("json", None),
+        ("name", value(NAME)),
+        ("backend", Some(backend)),
+        ("queues", Some(cpus.len().to_string())),
+        ("queue-size", Some(setup.queue_size.to_string())),
+        ("cpus", Some(cpus::join(cpus))),
+    ];
+    options.extend(poll(setup));
+    options.push(("attach", value(attach)));
+    options
 }
 
 /// Reads the daemon's events to their end in a thread, and sends on the disk of each attach.
@@ -138,30 +179,27 @@ fn attached_node(line: &str) -> Option<PathBuf> {
     if ours { event.node } else { None }
 }
 
-fn sum(stats: &str) -> Result<Counters, String> {
+/// What each queue has counted.
+fn counted(stats: &str) -> Result<Vec<Counters>, String> {
     let stats: Stats = serde_json::from_str(stats).map_err(|e| e.to_string())?;
-    if let Some((queue, fault)) = stats
-        .queues
-        .iter()
-        .find_map(|queue| Some((queue, queue.fault.as_ref()?)))
-    {
-        return Err(format!("queue {} is broken: {fault}", queue.index));
-    }
-    Ok(stats
-        .queues
-        .iter()
-        .fold(Counters::default(), |sum, queue| Counters {
-            requests: sum.requests + queue.requests,
-            interrupts: sum.interrupts + queue.interrupts,
-        }))
+    let counters = |queue: Queue| match queue.fault {
+        Some(fault) => Err(format!("queue {} is broken: {fault}", queue.index)),
+        None => Ok(Counters {
+            requests: queue.requests,
+            interrupts: queue.interrupts,
+            kicks: queue.kicks,
+        }),
+    };
+    stats.queues.into_iter().map(counters).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::fs;
-    use std::os::unix::fs::PermissionsExt;
     use std::path::Path;
+
+    use crate::server::tests::{program, setup};
 
     #[test]
     fn only_the_attach_of_our_disk_counts() {
@@ -177,42 +215,82 @@ mod tests {
         assert_eq!(attached_node("not JSON"), None);
     }
 
+    fn counters(requests: u64, interrupts: u64, kicks: u64) -> Counters {
+        Counters {
+            requests,
+            interrupts,
+            kicks,
+        }
+    }
+
     #[test]
-    fn counters_are_summed_over_queues_and_a_broken_queue_is_told() {
+    fn counters_are_told_by_queue_and_a_broken_queue_is_told() {
         let stats = r#"{"name":"d0","queues":[
             {"index":0,"requests":10,"interrupts":4,"latency_ns":{"p50":1},"fault":null},
-            {"index":1,"requests":5,"interrupts":1}]}"#;
+            {"index":1,"requests":5,"interrupts":1,"kicks":3}]}"#;
         assert_eq!(
-            sum(stats).unwrap(),
-            Counters {
-                requests: 15,
-                interrupts: 5
-            }
+            counted(stats).unwrap(),
+            [counters(10, 4, 0), counters(5, 1, 3)]
         );
-        let broken = sum(&stats.replace("null", r#""looping chain""#)).unwrap_err();
+        let broken = counted(&stats.replace("null", r#""looping chain""#)).unwrap_err();
         assert!(
             broken.contains("queue 0 is broken: looping chain"),
             "{broken}"
         );
-        assert!(sum("{}").is_err());
+        assert!(counted("{}").is_err());
+    }
+
+    fn plain() -> Variant {
+        ServerKind::Pollux.into()
     }
 
     /// A program that speaks like `pollux`.
     fn pretender(folder: &Path, serve: &str) -> Setup {
-        let pollux = folder.join("pollux");
         let script = format!(
-            "#!/bin/bash\nif [ $1 = stats ]; then\n  echo '{{\"queues\":[{{\"index\":0,\
-             \"requests\":7,\"interrupts\":2}}]}}'\nelse\n  echo \"$@\" > {}/arguments\n  {serve}\nfi\n",
+            "if [ $1 = stats ]; then\n  echo '{{\"queues\":[{{\"index\":0,\
+             \"requests\":7,\"interrupts\":2}}]}}'\nelse\n  echo \"$@\" > {}/arguments\n  {serve}\nfi",
             folder.display()
         );
-        fs::write(&pollux, script).unwrap();
-        fs::set_permissions(&pollux, fs::Permissions::from_mode(0o755)).unwrap();
-        Setup {
-            pollux,
-            cpus: vec![0],
-            size_bytes: 1 << 30,
-            poll: "busy".to_owned(),
-        }
+        program(folder, "pollux", &script);
+        setup(folder)
+    }
+
+    fn arguments(setup: &Setup, variant: &str) -> String {
+        let variant: Variant = variant.parse().unwrap();
+        variant
+            .arguments(&options(setup, &cpus_of_queues(setup)))
+            .join(" ")
+    }
+
+    #[test]
+    fn options_follow_the_transport_and_the_variant() {
+        let mut setup = setup(Path::new("/nowhere"));
+        (setup.cpus, setup.load_cpus) = (vec![3, 4], vec![0]);
+        let tail = |setup: &Setup, variant| {
+            let arguments = arguments(setup, variant);
+            arguments.split_once("fill=off ").unwrap().1.to_owned()
+        };
+        assert_eq!(
+            tail(&setup, "pollux:irq-hold-us=0:poll=event"),
+            "--queues 2 --queue-size 256 --cpus 3,4 --attach virtio --irq-hold-us 0 --poll event"
+        );
+        setup.transport = Transport::VduseVirtioPoll;
+        assert_eq!(
+            tail(&setup, "pollux"),
+            "--queues 2 --queue-size 256 --cpus 3,4 --poll busy --attach virtio"
+        );
+        setup.cpus = vec![3];
+        assert_eq!(
+            tail(&setup, "pollux"),
+            "--queues 2 --queue-size 256 --cpus 0,3 --poll adaptive --poll-us 10000 --attach virtio"
+        );
+        setup.poll = Some("busy".to_owned());
+        setup.transport = Transport::VduseVhost;
+        (setup.cpus, setup.queue_size) = (vec![3, 4], 512);
+        assert_eq!(
+            tail(&setup, "pollux"),
+            "--queues 1 --queue-size 512 --cpus 3 --poll busy --attach vhost"
+        );
     }
 
     #[test]
@@ -224,20 +302,14 @@ mod tests {
             while :; do read -rt 0.05 <> <(:) || :; done"#;
         let setup = pretender(folder.path(), serve);
         let interrupt = Interrupt::install().unwrap();
-        let pollux = Pollux::start(&setup, &interrupt).unwrap();
+        let pollux = Pollux::start(&plain(), &setup, &interrupt).unwrap();
         assert_eq!(pollux.node(), Path::new("/dev/null"));
-        assert_eq!(
-            pollux.counters().unwrap(),
-            Counters {
-                requests: 7,
-                interrupts: 2
-            }
-        );
+        assert_eq!(pollux.counters().unwrap(), [counters(7, 2, 0)]);
         pollux.stop().unwrap();
         assert!(folder.path().join("stopped").exists());
         let arguments = fs::read_to_string(folder.path().join("arguments")).unwrap();
         let expected = "serve --json --name bench-pollux --backend null,size=1073741824,fill=off --queues 1 \
-                        --cpus 0 --poll busy --attach virtio\n";
+                        --queue-size 256 --cpus 0 --poll busy --attach virtio\n";
         assert_eq!(arguments, expected);
     }
 
@@ -246,7 +318,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let setup = pretender(folder.path(), "echo 'no module' >&2; exit 1");
         let interrupt = Interrupt::install().unwrap();
-        let error = Pollux::start(&setup, &interrupt).unwrap_err().to_string();
+        let error = Pollux::start(&plain(), &setup, &interrupt)
+            .unwrap_err()
+            .to_string();
         assert!(
             error.contains("no module") && error.contains("exit status: 1"),
             "{error}"

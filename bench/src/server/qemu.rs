@@ -48,9 +48,10 @@ impl Qemu {
         }
         // Set first: an attach that fails half-way is undone as well.
         qemu.attached = true;
-        vdpa::add(NAME)?;
+        let driver = setup.transport.vdpa_driver();
+        vdpa::add(NAME, driver)?;
         qemu.node = wait_until(kind, "disk", &mut qemu.process, &shown, interrupt, || {
-            vdpa::disk(NAME).filter(|node| node.exists())
+            vdpa::node(NAME, driver).filter(|node| node.exists())
         })?;
         Ok(qemu)
     }
@@ -90,14 +91,14 @@ impl Drop for Qemu {
 
 /// read-zeroes stays off, as QEMU has it: null-co then does the least work.
 fn arguments(setup: &Setup) -> [String; 4] {
-    let queues = setup.cpus.len();
+    let (queues, entries) = (setup.queues(), setup.queue_size);
     [
         "--blockdev".to_owned(),
         format!("driver=null-co,node-name=n,size={}", setup.size_bytes),
         "--export".to_owned(),
         format!(
             "type=vduse-blk,id=e,node-name=n,name={NAME},writable=on,num-queues={queues},\
-             queue-size=256"
+             queue-size={entries}"
         ),
     ]
 }

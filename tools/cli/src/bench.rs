@@ -7,7 +7,9 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use pollux_bench::compare::{self, Comparison, Ending, Plan};
 use pollux_bench::fio::Pattern;
-use pollux_bench::server::ServerKind;
+use pollux_bench::server::{self, Variants};
+use pollux_bench::size::bytes;
+use pollux_bench::transport::Transport;
 
 /// Measures Pollux beside other servers
 #[derive(Debug, Args)]
@@ -18,22 +20,35 @@ pub(crate) struct BenchArgs {
 
 #[derive(Debug, Subcommand)]
 enum Bench {
-    /// Compare VDUSE servers on this host with fio, round by round on the same CPUs
+    /// Compare servers of null disks on this host, round by round on the same CPUs
     Compare(Compare),
 }
 
-const EXAMPLE: &str = "Example: pollux bench compare --iodepth 1,32 --rounds 5 --json > run.json
+const EXAMPLE: &str = "Examples, one a transport:
+  pollux bench compare                                   /dev/vdX and fio, beside qemu and rublk
+  pollux bench compare --transport vduse-virtio-poll     the same, pollux with a poll queue
+  pollux bench compare --transport vduse-vhost           a polling user-space driver, beside qemu
+Two settings of pollux beside each other, as options of `pollux serve`:
+  pollux bench compare --servers pollux,pollux:irq-hold-us=0:irq-cpus=driver,qemu
+Every value and the machine, to keep:
+  pollux bench compare --iodepth 1,32 --rounds 5 --json > run.json
 
-Needs root, VDUSE, fio and qemu-storage-daemon; `pollux vm run -- pollux bench compare` brings
-VDUSE along. Ctrl-C ends it early with the rounds that were finished.";
+Needs root, VDUSE, fio and qemu-storage-daemon, and rublk where it is named (tools/peers builds it);
+`pollux vm run -- pollux bench compare` brings VDUSE along. Ctrl-C ends it early with the rounds that
+were finished.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLE)]
 struct Compare {
-    /// Servers to compare, in the order of a round: pollux, qemu
-    #[arg(long, value_delimiter = ',', default_value = "pollux,qemu")]
-    servers: Vec<ServerKind>,
-    /// Requests that fio keeps in flight
+    /// How the servers are reached: vduse-virtio (disks, by interrupt), vduse-virtio-poll (pollux's disk
+    /// polled), vduse-vhost (user-space driver that polls)
+    #[arg(long, default_value_t)]
+    transport: Transport,
+    /// Servers to compare, in the order of a round: pollux, qemu, rublk; pollux may carry options of
+    /// `pollux serve`: pollux:irq-hold-us=0 [default: all that the transport reaches and are installed]
+    #[arg(long, value_name = "SERVER[:OPTION=VALUE...],...")]
+    servers: Option<Variants>,
+    /// Requests kept in flight
     #[arg(long, value_delimiter = ',', default_value = "1,32,128")]
     iodepth: Vec<u32>,
     /// Access pattern: read, write, randread, randwrite
@@ -51,18 +66,19 @@ struct Compare {
     /// Rounds; each measures every server at every iodepth
     #[arg(long, default_value_t = 3)]
     rounds: u32,
-    /// CPUs for the server [default: one on another core than fio's]
+    /// CPUs for the server [default: one on another core than the load's]
     #[arg(long, value_delimiter = ',')]
     server_cpus: Vec<usize>,
-    /// CPUs for fio [default: the first]
+    /// CPUs for fio, or the first of them for the user-space driver [default: the first]
     #[arg(long, value_delimiter = ',')]
     fio_cpus: Vec<usize>,
     /// Size of the null disk, with suffix K, M, G or T
     #[arg(long, default_value = "8G", value_parser = bytes)]
     size: u64,
-    /// How pollux waits for requests: busy, adaptive, event
-    #[arg(long, default_value = "busy")]
-    poll: String,
+    /// How pollux waits for requests: busy, adaptive, event [default: busy; adaptive for poll queues
+    /// beside a single server CPU]
+    #[arg(long)]
+    poll: Option<String>,
     /// Print raw values, medians and the machine as JSON instead of the table
     #[arg(long)]
     json: bool,
@@ -71,21 +87,6 @@ struct Compare {
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse::<f64>().map_err(|e| e.to_string())?;
     Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string())
-}
-
-/// Binary suffixes, as QEMU and fio have them.
-fn bytes(text: &str) -> Result<u64, String> {
-    let (digits, shift) = match text.char_indices().last() {
-        Some((at, 'K' | 'k')) => (&text[..at], 10),
-        Some((at, 'M' | 'm')) => (&text[..at], 20),
-        Some((at, 'G' | 'g')) => (&text[..at], 30),
-        Some((at, 'T' | 't')) => (&text[..at], 40),
-        _ => (text, 0),
-    };
-    let number = digits.parse::<u64>().map_err(|e| e.to_string())?;
-    number
-        .checked_mul(1 << shift)
-        .ok_or_else(|| "more than 2^64 bytes".to_owned())
 }
 
 /// Runs one benchmark and returns the exit code; errors are printed.
@@ -117,7 +118,11 @@ impl Compare {
         let pollux = env::current_exe().map_err(|e| format!("this program's path: {e}"))?;
         Ok(Plan {
             pollux,
-            servers: self.servers,
+            transport: self.transport,
+            servers: match self.servers {
+                Some(named) => named.0,
+                None => server::installed(self.transport),
+            },
             iodepths: self.iodepth,
             rw: self.rw,
             bs: self.bs,
@@ -145,14 +150,6 @@ fn print(comparison: &Comparison, json: bool) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_have_binary_suffixes() {
-        assert_eq!(bytes("8G"), Ok(8 << 30));
-        assert_eq!(bytes("512"), Ok(512));
-        assert_eq!(bytes("4k"), Ok(4096));
-        assert!(bytes("G").is_err() && bytes("").is_err() && bytes("99999999T").is_err());
-    }
 
     #[test]
     fn seconds_may_have_a_fraction_but_no_sign() {
