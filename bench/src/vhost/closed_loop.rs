@@ -102,7 +102,9 @@ struct Loop<'a, Q, S> {
     offsets: Offsets,
     /// When the read in each slot was submitted.
     submitted: Vec<Instant>,
+    /// What the last pass found, and the latencies of that.
     done: Vec<Done>,
+    latencies_ns: Vec<u64>,
     started: Instant,
     now: Instant,
     looked: Instant,
@@ -122,6 +124,7 @@ impl<'a, Q: Queue, S: Fn() -> bool> Loop<'a, Q, S> {
             offsets: Offsets::new(reads),
             submitted: vec![now; iodepth],
             done: Vec::with_capacity(iodepth),
+            latencies_ns: Vec::with_capacity(iodepth),
             started: now,
             now,
             looked: now,
@@ -142,20 +145,29 @@ impl<'a, Q: Queue, S: Fn() -> bool> Loop<'a, Q, S> {
     fn go_on_until(&mut self, end: Instant) -> Result<(), LoopError> {
         while self.now < end {
             self.wait()?;
-            for index in 0..self.done.len() {
-                let Done { slot, is_error } = self.done[index];
-                let begun = &mut self.submitted[usize::from(slot)];
-                if self.measured_from.is_some() {
-                    let latency = self.now.duration_since(*begun).as_nanos() as u64;
-                    self.latencies.saturating_record(latency);
-                    self.errors += u64::from(is_error);
-                }
+            for done in &self.done {
+                let begun = &mut self.submitted[usize::from(done.slot)];
+                let latency = self.now.duration_since(*begun).as_nanos() as u64;
+                self.latencies_ns.push(latency);
                 *begun = self.now;
-                self.queue.read(slot, self.offsets.next())?;
+                self.queue.read(done.slot, self.offsets.next())?;
             }
             self.queue.kick()?;
+            self.keep();
         }
         Ok(())
+    }
+
+    /// Counts what has completed, while the device has its next reads already.
+    fn keep(&mut self) {
+        if self.measured_from.is_some() {
+            for &latency in &self.latencies_ns {
+                self.latencies.saturating_record(latency);
+            }
+            let failed = self.done.iter().filter(|done| done.is_error);
+            self.errors += failed.count() as u64;
+        }
+        self.latencies_ns.clear();
     }
 
     /// Polls until something has completed, and reads the clock then.

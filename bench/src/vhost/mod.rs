@@ -24,7 +24,7 @@ const DESCRIPTORS: u32 = 3;
 const QUEUE_SIZE_MAX: u32 = 1024;
 /// What they serve when they are not asked for more.
 const QUEUE_SIZE_MIN: u32 = 256;
-/// Requests that a queue of [`QUEUE_SIZE_MAX`] entries holds.
+/// Requests that the largest queue holds.
 pub const IODEPTH_MAX: u32 = QUEUE_SIZE_MAX / DESCRIPTORS;
 
 /// Why there is no result.
