@@ -33,7 +33,8 @@ enum VmCommand {
 /// Runs CMD as root in a new machine and passes on its stdout, stderr and exit code
 ///
 /// The guest has the modules vduse, virtio_vdpa, vhost_vdpa and virtio_blk loaded, and pollux,
-/// fio, vdpa, qemu-storage-daemon, mkfs and fsck for ext4 and xfs, bash and busybox in PATH.
+/// fio, vdpa, qemu-storage-daemon, mkfs and fsck for ext4 and xfs, bash and busybox in PATH, and
+/// rublk where this host has it or tools/peers built it.
 ///
 /// Exit codes: CMD's own; 124 when the time limit was reached; 125 when the guest panicked, did
 /// not boot or could not be made. Then, and when CMD failed and the kernel warned of something,
