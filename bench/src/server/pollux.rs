@@ -19,7 +19,7 @@ use crate::transport::Transport;
 const NAME: &str = "bench-pollux";
 const STATS_LIMIT: Duration = Duration::from_secs(20);
 /// Longer than a polling driver waits between two requests, shorter than its ramp time.
-const POLL_QUEUE_POLL_US: u32 = 10_000;
+const POLL_QUEUE_POLL_US: u32 = 100_000;
 
 #[derive(Debug)]
 pub(super) struct Pollux {
@@ -282,7 +282,7 @@ mod tests {
         setup.cpus = vec![3];
         assert_eq!(
             tail(&setup, "pollux"),
-            "--queues 2 --queue-size 256 --cpus 0,3 --poll adaptive --poll-us 10000 --attach virtio"
+            "--queues 2 --queue-size 256 --cpus 0,3 --poll adaptive --poll-us 100000 --attach virtio"
         );
         setup.poll = Some("busy".to_owned());
         setup.transport = Transport::VduseVhost;

@@ -33,9 +33,9 @@ Two settings of pollux beside each other, as options of `pollux serve`:
 Every value and the machine, to keep:
   pollux bench compare --iodepth 1,32 --rounds 5 --json > run.json
 
-Needs root, VDUSE, fio and qemu-storage-daemon, and rublk where it is named (tools/peers builds it);
-`pollux vm run -- pollux bench compare` brings VDUSE along. Ctrl-C ends it early with the rounds that
-were finished.";
+Needs root, VDUSE, fio and qemu-storage-daemon, and rublk where it is named (tools/peers
+builds it); `pollux vm run -- pollux bench compare` brings VDUSE along. Ctrl-C ends it early
+with the rounds that were finished.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLE)]
@@ -150,6 +150,51 @@ fn print(comparison: &Comparison, json: bool) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        compare: Compare,
+    }
+
+    fn parse(line: &str) -> Result<Compare, clap::Error> {
+        use clap::Parser;
+        let words = line.split_whitespace();
+        Line::try_parse_from(words).map(|line| line.compare)
+    }
+
+    #[test]
+    fn every_example_is_understood() {
+        let examples = EXAMPLE.lines().filter_map(|line| {
+            let options = line.strip_prefix("  pollux bench compare")?;
+            // What follows is a comment or the shell's.
+            let end = options.find("   ").or(options.find(" > "));
+            Some(&options[..end.unwrap_or(options.len())])
+        });
+        let examples: Vec<&str> = examples.collect();
+        assert_eq!(examples.len(), 5, "{examples:?}");
+        for example in &examples {
+            parse(&format!("compare {example}")).unwrap_or_else(|e| panic!("{example}: {e}"));
+        }
+        for transport in Transport::ALL {
+            let named = format!("--transport {transport}");
+            let is_default = transport == Transport::default();
+            assert!(is_default || examples.iter().any(|it| it.ends_with(&named)));
+        }
+    }
+
+    #[test]
+    fn servers_keep_their_order_and_their_options() {
+        let compare = parse("compare --servers qemu,pollux:poll=event,rublk").unwrap();
+        let labels = compare.plan().unwrap().servers;
+        let labels: Vec<String> = labels.iter().map(ToString::to_string).collect();
+        assert_eq!(labels, ["qemu", "pollux:poll=event", "rublk"]);
+        let error = parse("compare --servers pollux,spdk").unwrap_err();
+        assert!(
+            error.to_string().contains("spdk: unknown server"),
+            "{error}"
+        );
+    }
 
     #[test]
     fn seconds_may_have_a_fraction_but_no_sign() {
