@@ -24,6 +24,6 @@ pub use create::{Created, ServeError};
 pub use handle::{ControlHandle, Viewer, spawn};
 pub use interrupts::InterruptCpus;
 pub use leftover::{LeftoverError, remove_leftover};
-pub use options::{DeviceOptions, OptionsError};
+pub use options::{DEFAULT_RING_FEATURES, DeviceOptions, OptionsError, parse_ring_features};
 pub use snapshot::{DeviceSnapshot, LatencySnapshot, QueueState, QueueStats};
 pub use status::{DeviceStatus, Step};

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use loom::cell::UnsafeCell;
 use loom::thread;
 use pollux_dataplane::mem::RegionTable;
+use pollux_dataplane::ring::RingState;
 use pollux_dataplane::worker::{Answer, Command, Mailbox, Report, Unanswered, WorkerEnd};
 
 /// Nothing times out in the model.
@@ -50,7 +51,7 @@ fn work(mut end: WorkerEnd, wait: Wait, mut pass: impl FnMut(Option<&Command>)) 
             match command {
                 Command::Exit => return,
                 Command::Stop => end.answer(number, Answer::Stopped(Report::default())),
-                _ => end.answer(number, Answer::Started(Ok(0))),
+                _ => end.answer(number, Answer::Started(Ok(RingState::default()))),
             }
         }
         pass(None);

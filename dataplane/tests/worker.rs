@@ -4,7 +4,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{DISK_BYTES, Rig, options, pattern, ram};
+use common::{DISK_BYTES, Rig, at, options, pattern, ram};
 use pollux_dataplane::backend::{DiskOptions, Null};
 use pollux_dataplane::driver::BlockDriver;
 use pollux_dataplane::ring::RingFeatures;
@@ -270,7 +270,7 @@ fn a_stopped_queue_is_left_alone_and_goes_on_where_it_was() {
     for sector in 0..5 {
         rig.read(sector, 512);
     }
-    assert_eq!(rig.stop().next_avail, Some(5));
+    assert_eq!(rig.stop().state, at(5));
     rig.driver.read(0, 512).unwrap();
     rig.publish();
     std::thread::sleep(Duration::from_millis(20));
@@ -318,7 +318,10 @@ fn a_queue_that_was_started_in_no_memory_is_served_once_it_is_mapped() {
     rig.publish();
     let table = rig.driver.memory().table();
     let mapped = rig.ask(Command::Remap(table));
-    assert!(matches!(mapped, Answer::Started(Ok(0))), "{mapped:?}");
+    assert!(
+        matches!(mapped, Answer::Started(Ok(state)) if Some(state) == at(0)),
+        "{mapped:?}"
+    );
     assert_eq!(rig.wait().status, OK);
     rig.end();
 }

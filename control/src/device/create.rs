@@ -101,7 +101,7 @@ impl Created {
             name: name.clone(),
             vendor_id: VENDOR_ID,
             device_id: DEVICE_ID_BLOCK,
-            features: Features::offered(geometry, options.queues).bits(),
+            features: Features::offered(geometry, options.queues, options.ring_features).bits(),
             queue_count: u32::from(options.queues),
             config: config.as_bytes().to_vec(),
         })?;

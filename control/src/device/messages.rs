@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use pollux_dataplane::blk::Features;
 use pollux_dataplane::mem::Iova;
-use pollux_dataplane::ring::{QueueConfig, RingFeatures};
+use pollux_dataplane::ring::{Position, QueueConfig, RingFeatures};
 use pollux_dataplane::worker::QueueSetup;
 use tracing::{debug, error, info, warn};
-use vduse::{QueueInfo, Reply, Request, RequestKind};
+use vduse::{PackedState, QueueInfo, Reply, Request, RequestKind};
 
 use super::cpus::online_cpus;
 use super::thread::ControlThread;
@@ -145,9 +145,22 @@ impl ControlThread {
     }
 
     fn queue_state(&mut self, index: u32) -> Reply {
-        match self.workers.next_avail(index as usize, &self.table) {
-            Some(avail_index) => Reply::SplitState { avail_index },
-            None => Reply::Failed,
+        let Some(state) = self.workers.state(index as usize, &self.table) else {
+            return Reply::Failed;
+        };
+        if self.features.contains(Features::RING_PACKED) {
+            let avail = Position::from_bits(state.next_avail);
+            let used = Position::from_bits(state.next_used);
+            Reply::PackedState(PackedState {
+                last_avail_counter: avail.wrap,
+                last_avail_index: avail.slot,
+                last_used_counter: used.wrap,
+                last_used_index: used.slot,
+            })
+        } else {
+            Reply::SplitState {
+                avail_index: state.next_avail,
+            }
         }
     }
 
@@ -172,13 +185,24 @@ impl ControlThread {
 
 /// Returns the queue that the driver set up as in `info`, with `features`.
 pub(super) fn queue_config(info: &QueueInfo, features: u64) -> QueueConfig {
+    let features = RingFeatures::from_bits_truncate(features);
+    let position = |slot, wrap| Position { slot, wrap }.bits();
+    let packed = info.packed;
+    let (next_avail, next_used) = if features.contains(RingFeatures::RING_PACKED) {
+        (
+            position(packed.last_avail_index, packed.last_avail_counter),
+            position(packed.last_used_index, packed.last_used_counter),
+        )
+    } else {
+        (info.avail_index, 0)
+    };
     QueueConfig {
         size: u16::try_from(info.size).unwrap_or(u16::MAX),
         descriptor_area: Iova(info.descriptor_area),
         driver_area: Iova(info.driver_area),
         device_area: Iova(info.device_area),
-        next_avail: info.avail_index,
-        next_used: 0,
-        features: RingFeatures::from_bits_truncate(features),
+        next_avail,
+        next_used,
+        features,
     }
 }

@@ -4,11 +4,35 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use pollux_dataplane::limits::{QUEUE_SIZE_MAX, QUEUE_SIZE_MIN, QUEUES_MAX};
+use pollux_dataplane::ring::RingFeatures;
 use pollux_dataplane::worker::PollMode;
 use vduse::Name;
 
 use super::cpus::{all_usable, online_cpus, place, usable_cpus};
 use super::{BackendSpec, CpuListError, InterruptCpus};
+
+/// What virtqueues use when nothing else is asked for. A packed ring does not tell a new daemon how far the one
+/// that was killed got, and drivers that know IN_ORDER gain nothing from it beside indirect descriptors.
+pub const DEFAULT_RING_FEATURES: RingFeatures =
+    RingFeatures::INDIRECT_DESC.union(RingFeatures::EVENT_IDX);
+
+/// Reads a list of features of virtqueues, such as `ring_packed,event_idx`, or `none`.
+///
+/// # Errors
+///
+/// What is not the name of one.
+pub fn parse_ring_features(text: &str) -> Result<RingFeatures, OptionsError> {
+    if text == "none" {
+        return Ok(RingFeatures::empty());
+    }
+    let named = |name: &str| {
+        RingFeatures::from_name(&name.to_ascii_uppercase())
+            .ok_or_else(|| OptionsError::RingFeature(name.to_owned()))
+    };
+    text.split(',')
+        .map(named)
+        .try_fold(RingFeatures::empty(), |all, one| Ok(all | one?))
+}
 
 /// A device to serve.
 #[derive(Clone, Debug)]
@@ -21,6 +45,8 @@ pub struct DeviceOptions {
     pub queues: u16,
     /// Entries of each virtqueue.
     pub queue_size: u16,
+    /// What virtqueues may use, if the driver wants it.
+    pub ring_features: RingFeatures,
     /// The CPU of each worker; chosen here when left out.
     pub cpus: Option<Vec<usize>>,
     /// How workers wait.
@@ -55,6 +81,11 @@ pub enum OptionsError {
         "queue size {0} is not a power of two from {QUEUE_SIZE_MIN} to {QUEUE_SIZE_MAX}: use for example 256"
     )]
     QueueSize(u16),
+    /// Not a feature of virtqueues.
+    #[error(
+        "feature '{0}' is not one of indirect_desc, event_idx, ring_packed, in_order: name those to offer, or none"
+    )]
+    RingFeature(String),
     /// CPUs.
     #[error(transparent)]
     Cpus(#[from] CpuListError),
@@ -102,6 +133,7 @@ mod tests {
             backend: "null,size=1G".parse().unwrap(),
             queues: 2,
             queue_size: 256,
+            ring_features: DEFAULT_RING_FEATURES,
             cpus: None,
             mode: PollMode::Busy,
             interrupt_hold: Duration::ZERO,
@@ -109,6 +141,16 @@ mod tests {
             latency_sample: NonZeroU32::MIN,
             msg_timeout_s: None,
         }
+    }
+
+    #[test]
+    fn features_are_named_as_in_the_specification() {
+        let both = RingFeatures::RING_PACKED | RingFeatures::IN_ORDER;
+        assert_eq!(parse_ring_features("ring_packed,in_order"), Ok(both));
+        assert_eq!(parse_ring_features("none"), Ok(RingFeatures::empty()));
+        let unknown = parse_ring_features("event_idx,ring_reset").unwrap_err();
+        assert!(unknown.to_string().contains("'ring_reset' is not one of"));
+        assert!(parse_ring_features("").is_err());
     }
 
     #[test]

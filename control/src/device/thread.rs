@@ -59,7 +59,7 @@ impl ControlThread {
         inbox: Receiver<Ask>,
     ) -> Self {
         Self {
-            offered: Features::offered(disk.geometry(), options.queues),
+            offered: Features::offered(disk.geometry(), options.queues, options.ring_features),
             capacity_bytes: disk.geometry().capacity_sectors * SECTOR_BYTES,
             options,
             device,

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use pollux_dataplane::limits::WORKER_ANSWER_MS_MAX;
 use pollux_dataplane::mem::RegionTable;
+use pollux_dataplane::ring::RingState;
 use pollux_dataplane::stats::{Histogram, new_histogram};
 use pollux_dataplane::worker::{Answer, Command, QueueSetup, Worker};
 use tracing::{error, warn};
@@ -18,7 +19,7 @@ pub(super) struct Slot {
     cpu: usize,
     serving: bool,
     /// Where the queue stood when it was last asked.
-    next_avail: u16,
+    state: RingState,
     /// The command that it has not answered in time.
     unanswered: Option<u64>,
     /// All latencies since the worker started.
@@ -41,7 +42,7 @@ impl Workers {
             worker,
             cpu,
             serving: false,
-            next_avail: 0,
+            state: RingState::default(),
             unanswered: None,
             latency: new_histogram(),
             refused: None,
@@ -71,7 +72,7 @@ impl Workers {
             return;
         };
         slot.serving = true;
-        slot.next_avail = setup.queue.next_avail;
+        slot.state = setup.queue.state();
         slot.refused = None;
         match slot.ask(Command::Start(Box::new(setup)), deadline()) {
             Some(Answer::Started(Ok(_))) => {}
@@ -102,7 +103,7 @@ impl Workers {
             let (device, queue) = (&self.name, index);
             match answer {
                 Ok(Answer::Stopped(report)) => {
-                    slot.next_avail = report.next_avail.unwrap_or(slot.next_avail);
+                    slot.state = report.state.unwrap_or(slot.state);
                     if report.abandoned > 0 {
                         warn!(device, queue, "abandoned {} requests", report.abandoned);
                     }
@@ -124,8 +125,8 @@ impl Workers {
         for (slot, answer) in self.slots.iter_mut().zip(answers) {
             match answer {
                 None => {}
-                Some(Ok(Answer::Started(Ok(next_avail)))) => {
-                    slot.next_avail = next_avail;
+                Some(Ok(Answer::Started(Ok(state)))) => {
+                    slot.state = state;
                     slot.refused = None;
                 }
                 Some(Ok(Answer::Started(Err(reason)))) => slot.refused = Some(reason.to_string()),
@@ -135,16 +136,16 @@ impl Workers {
         all
     }
 
-    /// Returns the next avail index of queue `index`, with everything before it completed.
-    pub(super) fn next_avail(&mut self, index: usize, table: &Arc<RegionTable>) -> Option<u16> {
+    /// Returns how far queue `index` got, with everything that was taken completed.
+    pub(super) fn state(&mut self, index: usize, table: &Arc<RegionTable>) -> Option<RingState> {
         let slot = self.slots.get_mut(index)?;
         if slot.serving && slot.refused.is_none() {
             match slot.ask(Command::Remap(Arc::clone(table)), deadline())? {
-                Answer::Started(Ok(next_avail)) => slot.next_avail = next_avail,
+                Answer::Started(Ok(state)) => slot.state = state,
                 _ => return None,
             }
         }
-        Some(slot.next_avail)
+        Some(slot.state)
     }
 
     /// Posts a command to every worker that serves, then waits for all. `None` for those that do not

@@ -2,9 +2,9 @@
 
 use virtio_bindings::virtio_blk as blk;
 use virtio_bindings::virtio_config as virtio;
-use virtio_bindings::virtio_ring as ring;
 
 use super::Geometry;
+use crate::ring::RingFeatures;
 
 bitflags::bitflags! {
     /// Feature bits of VIRTIO 1.3, 5.2.3 and 6.
@@ -29,9 +29,13 @@ bitflags::bitflags! {
         /// WRITE_ZEROES works.
         const WRITE_ZEROES = 1 << blk::VIRTIO_BLK_F_WRITE_ZEROES;
         /// Indirect descriptor tables.
-        const INDIRECT_DESC = 1 << ring::VIRTIO_RING_F_INDIRECT_DESC;
+        const INDIRECT_DESC = RingFeatures::INDIRECT_DESC.bits();
         /// Event indexes.
-        const EVENT_IDX = 1 << ring::VIRTIO_RING_F_EVENT_IDX;
+        const EVENT_IDX = RingFeatures::EVENT_IDX.bits();
+        /// Packed virtqueues.
+        const RING_PACKED = RingFeatures::RING_PACKED.bits();
+        /// Chains are returned in order.
+        const IN_ORDER = RingFeatures::IN_ORDER.bits();
         /// VIRTIO 1.0 or newer.
         const VERSION_1 = 1 << virtio::VIRTIO_F_VERSION_1;
         /// Addresses go through the platform's translation. VDUSE insists on it.
@@ -54,14 +58,14 @@ impl Features {
     /// Bits that a driver must accept: rings are little-endian, and addresses are translated.
     const NEEDED: Self = Self::VERSION_1.union(Self::ACCESS_PLATFORM);
 
-    /// Returns what a device with `queues` queues over `geometry` offers.
-    pub fn offered(geometry: &Geometry, queues: u16) -> Self {
+    /// Returns what a device with `queues` queues over `geometry` offers, of the features of virtqueues only
+    /// `ring`.
+    pub fn offered(geometry: &Geometry, queues: u16, ring: RingFeatures) -> Self {
         let always = Self::SIZE_MAX
             | Self::SEG_MAX
             | Self::BLK_SIZE
             | Self::TOPOLOGY
-            | Self::INDIRECT_DESC
-            | Self::EVENT_IDX
+            | Self::from_bits_retain(ring.bits())
             | Self::NEEDED;
         let when = |condition, feature| if condition { feature } else { Self::empty() };
         let writable = !geometry.read_only;
@@ -104,23 +108,23 @@ mod tests {
     #[test]
     fn offers_what_the_disk_can_do() {
         let disk = geometry();
-        let offered = Features::offered(&disk, 2);
+        let offered = Features::offered(&disk, 2, RingFeatures::empty());
         assert!(offered.contains(Features::MQ | Features::DISCARD | Features::WRITE_ZEROES));
-        assert!(!offered.intersects(Features::RO | Features::FLUSH));
+        assert!(!offered.intersects(Features::RO | Features::FLUSH | Features::EVENT_IDX));
         let read_only = Geometry {
             read_only: true,
             volatile_cache: true,
             ..disk
         };
-        let offered = Features::offered(&read_only, 1);
-        assert!(offered.contains(Features::RO | Features::FLUSH));
+        let offered = Features::offered(&read_only, 1, RingFeatures::all());
+        assert!(offered.contains(Features::RO | Features::FLUSH | Features::RING_PACKED));
         assert!(!offered.intersects(Features::MQ | Features::DISCARD | Features::WRITE_ZEROES));
     }
 
     #[test]
     fn refuses_bits_that_were_not_offered_and_the_lack_of_needed_ones() {
-        let offered = Features::offered(&geometry(), 1);
-        let packed = 1 << virtio::VIRTIO_F_RING_PACKED;
+        let offered = Features::offered(&geometry(), 1, RingFeatures::EVENT_IDX);
+        let packed = RingFeatures::RING_PACKED.bits();
         let refused = offered.negotiate(offered.bits() | packed);
         assert_eq!(refused, Err(Refused::NotOffered(packed)));
         let legacy = offered - Features::VERSION_1;

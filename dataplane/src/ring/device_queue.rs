@@ -1,6 +1,6 @@
 //! What the device side does with a virtqueue, whatever its format.
 
-use super::{Backlog, Chain, Done, DriverFault, Head};
+use super::{Backlog, Chain, Done, DriverFault, Head, RingState};
 
 /// The device side of one virtqueue. One thread owns it.
 pub trait DeviceQueue {
@@ -57,6 +57,6 @@ pub trait DeviceQueue {
     /// [`DriverFault`] when the ring makes no sense.
     fn request_kick(&mut self) -> Result<bool, DriverFault>;
 
-    /// Returns where to go on, as in [`QueueConfig`](super::QueueConfig): `next_avail` and `next_used`.
-    fn position(&self) -> (u16, u16);
+    /// Returns where to go on.
+    fn state(&self) -> RingState;
 }

@@ -1,7 +1,7 @@
 //! Chains returned in the order in which they were taken (VIRTIO 1.3, VIRTIO_F_IN_ORDER), a batch with one
 //! entry.
 
-use super::{Backlog, Chain, DeviceQueue, Done, DriverFault, Head};
+use super::{Backlog, Chain, DeviceQueue, Done, DriverFault, Head, RingState};
 
 /// A virtqueue that returns its chains in order, however they are completed.
 #[derive(Debug)]
@@ -137,8 +137,8 @@ impl<Q: DeviceQueue> DeviceQueue for InOrder<Q> {
         self.queue.request_kick()
     }
 
-    fn position(&self) -> (u16, u16) {
-        self.queue.position()
+    fn state(&self) -> RingState {
+        self.queue.state()
     }
 }
 

@@ -29,5 +29,5 @@ pub use head::{Done, Head};
 pub use in_order::InOrder;
 pub use packed::PackedQueue;
 pub use position::Position;
-pub use setup::{QueueConfig, SetupError};
+pub use setup::{QueueConfig, RingState, SetupError};
 pub use split::SplitQueue;

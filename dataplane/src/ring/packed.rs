@@ -11,7 +11,7 @@ use super::area::Area;
 use super::table::Table;
 use super::{
     Backlog, Chain, Descriptor, DeviceQueue, Done, DriverFault, Head, Position, QueueConfig,
-    RingFeatures, SetupError, indirect, need_event,
+    RingFeatures, RingState, SetupError, indirect, need_event,
 };
 use crate::mem::{Direction, RegionTable, SharedArray, SharedCell};
 
@@ -305,7 +305,10 @@ impl DeviceQueue for PackedQueue {
         Ok(self.available(self.next_avail).is_some())
     }
 
-    fn position(&self) -> (u16, u16) {
-        (self.next_avail.bits(), self.next_used.bits())
+    fn state(&self) -> RingState {
+        RingState {
+            next_avail: self.next_avail.bits(),
+            next_used: self.next_used.bits(),
+        }
     }
 }

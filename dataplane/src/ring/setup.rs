@@ -25,6 +25,38 @@ pub struct QueueConfig {
     pub features: RingFeatures,
 }
 
+/// How far the device side of a virtqueue got, counted as in [`QueueConfig`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RingState {
+    /// The next chain to take.
+    pub next_avail: u16,
+    /// The next entry to return.
+    pub next_used: u16,
+}
+
+impl QueueConfig {
+    /// Returns how far the device side was when it got this.
+    pub fn state(&self) -> RingState {
+        RingState {
+            next_avail: self.next_avail,
+            next_used: self.next_used,
+        }
+    }
+
+    /// Returns the same queue, to be served from `state` on.
+    pub fn at(self, state: RingState) -> Self {
+        let RingState {
+            next_avail,
+            next_used,
+        } = state;
+        Self {
+            next_avail,
+            next_used,
+            ..self
+        }
+    }
+}
+
 /// Why a virtqueue cannot be served. The driver chose its size and place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SetupError {

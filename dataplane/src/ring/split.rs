@@ -8,7 +8,7 @@ use super::area::Area;
 use super::table::Table;
 use super::{
     Backlog, Chain, Descriptor, DeviceQueue, Done, DriverFault, Head, QueueConfig, RingFeatures,
-    SetupError, indirect, need_event,
+    RingState, SetupError, indirect, need_event,
 };
 use crate::mem::{Direction, RegionTable, SharedArray, SharedCell};
 
@@ -269,7 +269,10 @@ impl DeviceQueue for SplitQueue {
         self.refill()
     }
 
-    fn position(&self) -> (u16, u16) {
-        (self.next_avail, self.published_used)
+    fn state(&self) -> RingState {
+        RingState {
+            next_avail: self.next_avail,
+            next_used: self.published_used,
+        }
     }
 }

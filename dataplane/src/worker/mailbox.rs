@@ -13,7 +13,7 @@ use super::primitive::{ArrayQueue, AtomicU64, Ordering, Signal};
 use super::{QueueSetup, Report};
 use crate::limits::MAILBOX_COMMANDS_MAX;
 use crate::mem::RegionTable;
-use crate::ring::SetupError;
+use crate::ring::{RingState, SetupError};
 use crate::stats::Histogram;
 
 /// What control asks of a worker.
@@ -25,7 +25,7 @@ pub enum Command {
     /// Finish what is in flight, then forget the queue and its memory. Answered by
     /// [`Answer::Stopped`].
     Stop,
-    /// Finish what is in flight, then use this memory. Answered by [`Answer::Started`], with index 0
+    /// Finish what is in flight, then use this memory. Answered by [`Answer::Started`], with zeros
     /// when no queue is served. A queue that is not in this memory rests until the next `Remap`; one
     /// that the driver broke stays broken.
     Remap(Arc<RegionTable>),
@@ -38,8 +38,8 @@ pub enum Command {
 /// What a worker answers.
 #[derive(Debug)]
 pub enum Answer {
-    /// The queue is served from this avail index on, or cannot be.
-    Started(Result<u16, SetupError>),
+    /// The queue is served from here on, or cannot be.
+    Started(Result<RingState, SetupError>),
     /// No thread touches the queue or its memory any more.
     Stopped(Report),
     /// Latencies since the last time.

@@ -10,7 +10,8 @@ use crate::backend::BackendQueue;
 use crate::blk::Geometry;
 use crate::mem::{FaultGuard, RegionTable};
 use crate::ring::{
-    Backlog, DeviceQueue, DriverFault, InOrder, PackedQueue, RingFeatures, SetupError, SplitQueue,
+    Backlog, DeviceQueue, DriverFault, InOrder, PackedQueue, RingFeatures, RingState, SetupError,
+    SplitQueue,
 };
 
 /// What a pass did.
@@ -114,6 +115,11 @@ impl Poller {
     /// Returns what is left of this poller, drained with `report`, without its memory.
     pub(super) fn rest(&self, report: Report) -> Rest {
         with!(&self.0, poller => poller.rest(report))
+    }
+
+    /// Returns how far the queue got.
+    pub fn state(&self) -> RingState {
+        with!(&self.0, poller => poller.state())
     }
 
     /// Returns whether new chains are still taken.

@@ -13,7 +13,7 @@ use crate::backend::{BackendQueue, Outcome, Submission, Token};
 use crate::blk::{Geometry, Ranges, Request, Status, parse};
 use crate::limits::PASS_REQUESTS_MAX;
 use crate::mem::{Direction, FaultGuard, RegionTable, Segment};
-use crate::ring::{Chain, DeviceQueue, Done, DriverFault, Head, QueueConfig};
+use crate::ring::{Chain, DeviceQueue, Done, DriverFault, Head, QueueConfig, RingState};
 
 /// The data path of one virtqueue of one format. Made, used and dropped on one thread.
 #[derive(Debug)]
@@ -67,6 +67,10 @@ impl<Q: DeviceQueue> QueuePoller<Q> {
     #[inline]
     pub(super) fn queue(&mut self) -> &mut Q {
         &mut self.state.queue
+    }
+
+    pub(super) fn state(&self) -> RingState {
+        self.state.queue.state()
     }
 
     /// Returns whether new chains are still taken.
@@ -137,23 +141,17 @@ impl<Q: DeviceQueue> QueuePoller<Q> {
             backend.abandon();
             state.fail_in_flight(table, records);
         }
-        let (next_avail, next_used) = state.queue.position();
         Report {
-            next_avail: Some(next_avail),
-            next_used,
+            state: Some(state.queue.state()),
             abandoned,
         }
     }
 
     /// Returns what is left of this poller, drained with `report`, without its memory.
     pub(super) fn rest(&self, report: Report) -> Rest {
-        let config = QueueConfig {
-            next_avail: report.next_avail.unwrap_or(self.state.config.next_avail),
-            next_used: report.next_used,
-            ..self.state.config
-        };
+        let config = self.state.config;
         Rest {
-            config,
+            config: config.at(report.state.unwrap_or(config.state())),
             health: self.state.health,
             fault: self.state.fault,
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::mem::RegionTable;
-use crate::ring::QueueConfig;
+use crate::ring::{QueueConfig, RingState};
 
 /// A queue to serve.
 #[derive(Clone, Debug)]
@@ -17,10 +17,8 @@ pub struct QueueSetup {
 /// How a queue was left.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// The next avail entry that would have been taken; `None` when no queue was served.
-    pub next_avail: Option<u16>,
-    /// Packed: the next used descriptor that would have been written.
-    pub next_used: u16,
+    /// Where the next one to serve it goes on; `None` when no queue was served.
+    pub state: Option<RingState>,
     /// Requests that the backend did not finish in time; they were abandoned and answered with an
     /// error.
     pub abandoned: usize,

@@ -23,7 +23,7 @@ use crate::backend::BackendQueue;
 use crate::blk::Geometry;
 use crate::limits::DRAIN_MS_MAX;
 use crate::mem::RegionTable;
-use crate::ring::{DriverFault, SetupError};
+use crate::ring::{DriverFault, RingState, SetupError};
 use crate::stats::{LatencyRecorder, QueueCounters};
 
 /// How to run a worker.
@@ -305,7 +305,7 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
         true
     }
 
-    fn start(&mut self, setup: &QueueSetup) -> Result<u16, SetupError> {
+    fn start(&mut self, setup: &QueueSetup) -> Result<RingState, SetupError> {
         // Memory in flight must not go away; and one guard a thread.
         self.stop();
         self.fault.store(None);
@@ -319,7 +319,7 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
     }
 
     /// Goes on in the memory of `table`.
-    fn remap(&mut self, table: Arc<RegionTable>) -> Result<u16, SetupError> {
+    fn remap(&mut self, table: Arc<RegionTable>) -> Result<RingState, SetupError> {
         let report = self.drain();
         if let Some(poller) = self.poller.take() {
             self.resting = Some(poller.rest(report));
@@ -329,14 +329,16 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
 
     /// Serves the queue that rests, if any. One that is not in the memory of `table` rests on until the
     /// next one.
-    fn resume(&mut self, table: Arc<RegionTable>) -> Result<u16, SetupError> {
+    fn resume(&mut self, table: Arc<RegionTable>) -> Result<RingState, SetupError> {
         let Some(rest) = self.resting else {
-            return Ok(0);
+            return Ok(RingState::default());
         };
-        self.poller = Some(Poller::resume(rest, table)?);
+        let poller = Poller::resume(rest, table)?;
+        let state = poller.state();
+        self.poller = Some(poller);
         self.resting = None;
         self.idle.busy();
-        Ok(rest.config.next_avail)
+        Ok(state)
     }
 
     fn drain(&mut self) -> Report {
@@ -359,8 +361,7 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
     fn stop(&mut self) -> Report {
         let report = match self.resting.take() {
             Some(rest) => Report {
-                next_avail: Some(rest.config.next_avail),
-                next_used: rest.config.next_used,
+                state: Some(rest.config.state()),
                 abandoned: 0,
             },
             None => self.drain(),

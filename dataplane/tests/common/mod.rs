@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use pollux_dataplane::backend::{Backend, BackendQueue, DiskOptions, Ram};
 use pollux_dataplane::driver::{BlockDriver, Completed};
 use pollux_dataplane::ring::RingFeatures;
+use pollux_dataplane::ring::RingState;
 use pollux_dataplane::worker::{
     Answer, Command, Notifier, PollMode, QueueSetup, Report, Worker, WorkerConfig, spawn,
 };
@@ -172,6 +173,14 @@ impl Rig {
         self.worker.mailbox.post(Command::Exit).unwrap();
         self.worker.thread.join().unwrap();
     }
+}
+
+/// A split queue of which this many chains were taken and returned.
+pub fn at(index: u16) -> Option<RingState> {
+    Some(RingState {
+        next_avail: index,
+        next_used: index,
+    })
 }
 
 pub const DISK_BYTES: u64 = 1 << 20;

@@ -7,8 +7,11 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use pollux_control::daemon::{DaemonError, Event, ServeRequest, serve};
-use pollux_control::device::{BackendSpec, DeviceOptions, InterruptCpus, parse_cpu_list};
+use pollux_control::device::{
+    BackendSpec, DeviceOptions, InterruptCpus, parse_cpu_list, parse_ring_features,
+};
 use pollux_control::vdpa::Driver;
+use pollux_dataplane::ring::RingFeatures;
 use pollux_dataplane::worker::PollMode;
 use tracing_subscriber::EnvFilter;
 use vduse::Name;
@@ -42,6 +45,9 @@ pub(crate) struct ServeArgs {
     /// Entries of a virtqueue, a power of two
     #[arg(long, default_value_t = 256)]
     queue_size: u16,
+    /// Features of virtqueues to offer: indirect_desc, event_idx, ring_packed, in_order, or none
+    #[arg(long, default_value = "indirect_desc,event_idx", value_parser = parse_ring_features, value_name = "LIST")]
+    features: RingFeatures,
     /// CPUs of the threads, one a queue, such as 2,3 or 2-3 [default: the last ones]
     #[arg(long, value_name = "LIST")]
     cpus: Option<String>,
@@ -131,6 +137,7 @@ impl ServeArgs {
             backend: self.backend,
             queues: self.queues,
             queue_size: self.queue_size,
+            ring_features: self.features,
             cpus: cpus.map_err(|e| e.to_string())?,
             mode: match self.poll {
                 Poll::Busy => PollMode::Busy,
