@@ -13,7 +13,7 @@ use pollux_dataplane::backend::{Backend, DiskOptions, Null};
 use pollux_dataplane::blk::{Geometry, Ranges, parse};
 use pollux_dataplane::driver::{Buffer, DriverMemory, SplitDriver};
 use pollux_dataplane::mem::{Direction, Iova};
-use pollux_dataplane::ring::{Chain, RingFeatures, SplitQueue};
+use pollux_dataplane::ring::{Chain, DeviceQueue, RingFeatures, SplitQueue};
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
@@ -93,14 +93,13 @@ fn ours(bench: &mut Bench, batch: u64, iterations: u64) -> Duration {
         let begun = Instant::now();
         let mut chain = Chain::new(&table);
         let mut ranges = Ranges::new();
-        while let Some(head) = queue.pop().expect("a sound ring") {
-            queue.resolve(&head, &mut chain).expect("a sound chain");
-            let status = chain.last_writable().expect("a status");
+        while let Some(head) = queue.take(&mut chain).expect("a sound ring") {
+            let (status, _) = chain.last_writable().expect("a status");
             let request = parse(&mut chain, &mut ranges, &geometry).expect("a request");
             let written = request.read_bytes() as u32 + 1;
             black_box(&request);
-            table.store_byte(status, 0).expect("a status");
-            queue.push(head, written);
+            status.store_last(0);
+            queue.push(head.done_whole(written));
         }
         queue.publish();
         measured += begun.elapsed();

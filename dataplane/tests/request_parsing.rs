@@ -8,7 +8,7 @@ use std::ops::Range;
 use pollux_dataplane::blk::{Geometry, Ranges, parse};
 use pollux_dataplane::driver::{Buffer, DriverMemory, SplitDriver};
 use pollux_dataplane::mem::{Direction, Iova, Segment};
-use pollux_dataplane::ring::{Chain, RingFeatures, SplitQueue};
+use pollux_dataplane::ring::{Chain, DeviceQueue, RingFeatures, SplitQueue};
 use proptest::prelude::*;
 use request_model::{
     DISCARD, DISK, FLUSH, GET_ID, IN, Meaning, OUT, WRITE_ZEROES, data, disk, meaning, plan,
@@ -26,7 +26,7 @@ impl Place {
     fn new(bytes: usize) -> Self {
         let mut memory = DriverMemory::new(bytes as u64 + (1 << 16)).unwrap();
         let iova = memory.allocate(bytes as u64, 16);
-        let host = memory.at(iova, 1).ptr_guard().as_ptr() as usize;
+        let host = memory.at(iova, 1).as_ptr() as usize;
         Self {
             memory,
             iova,
@@ -39,7 +39,7 @@ impl Place {
     fn addresses(&self, segments: &[Segment<'_>]) -> Vec<u64> {
         let mut addresses = Vec::new();
         for segment in segments {
-            let start = segment.ptr_guard().as_ptr() as usize - self.host;
+            let start = segment.as_ptr() as usize - self.host;
             assert!(start + segment.len() <= self.bytes, "out of bounds");
             assert!(!segment.is_empty(), "nothing to move");
             let first = self.iova.0 + start as u64;
@@ -125,13 +125,11 @@ proptest! {
 
         let table = place.memory.table();
         let mut queue = SplitQueue::new(&driver.config(), &table).unwrap();
-        let head = queue.pop().unwrap().unwrap();
         let mut chain = Chain::new(&table);
-        queue.resolve(&head, &mut chain).unwrap();
-        head.abandon();
+        queue.take(&mut chain).unwrap().unwrap().abandon();
         let mut in_addresses: Vec<u64> = written.iter().cloned().flatten().collect();
         let status = in_addresses.pop().map(Iova);
-        prop_assert_eq!(chain.last_writable(), status);
+        prop_assert_eq!(chain.last_writable().map(|(_, iova)| iova), status);
         let mut ranges = Ranges::new();
         let request = parse(&mut chain, &mut ranges, &disk).unwrap();
         let expected = plan.meaning(&disk);
@@ -179,10 +177,8 @@ fn a_request_of_more_than_a_gibibyte_is_refused() {
         driver.publish();
         let table = place.memory.table();
         let mut queue = SplitQueue::new(&driver.config(), &table).unwrap();
-        let head = queue.pop().unwrap().unwrap();
         let mut chain = Chain::new(&table);
-        queue.resolve(&head, &mut chain).unwrap();
-        head.abandon();
+        queue.take(&mut chain).unwrap().unwrap().abandon();
         let mut ranges = Ranges::new();
         let request = parse(&mut chain, &mut ranges, &disk).unwrap();
         assert_eq!(meaning(&request), expected);
@@ -245,22 +241,24 @@ proptest! {
         // The rings lie behind the scratch memory, in the same region.
         place.bytes += 1 << 16;
         let mut queue = SplitQueue::new(&driver.config(), &table).unwrap();
-        let head = queue.pop().unwrap().unwrap();
         let mut chain = Chain::new(&table);
         let mut ranges = Ranges::new();
-        let resolved = queue.resolve(&head, &mut chain);
-        head.abandon();
-        place.addresses(&chain.readable);
-        let writable = place.addresses(&chain.writable);
+        queue.take(&mut chain).unwrap().unwrap().abandon();
+        place.addresses(chain.readable());
+        let writable = place.addresses(chain.writable());
         let bytes = |segments: &[Segment<'_>]| segments.iter().map(|s| s.len()).sum::<usize>();
-        let (out, into) = (bytes(&chain.readable), bytes(&chain.writable));
-        if let Some(status) = chain.last_writable() {
-            prop_assert!(table.segment(status, 1, Direction::Writable).is_ok());
+        let (out, into) = (bytes(chain.readable()), bytes(chain.writable()));
+        let status = chain.last_writable().map(|(_, iova)| iova);
+        if let Some((last_byte, iova)) = chain.last_writable() {
+            let same = table.segment(iova, 1, Direction::Writable).unwrap();
+            prop_assert_eq!(last_byte.as_ptr(), same.as_ptr());
         }
-        if resolved.is_err() {
+        if let Some(fault) = chain.fault() {
+            let parsed = parse(&mut chain, &mut ranges, &disk);
+            prop_assert_eq!(parsed.err(), Some(fault));
             return Ok(());
         }
-        prop_assert_eq!(chain.last_writable(), writable.last().copied().map(Iova));
+        prop_assert_eq!(status, writable.last().copied().map(Iova));
         match parse(&mut chain, &mut ranges, &disk) {
             Err(_) => prop_assert!(out < 16 || into == 0),
             Ok(request) => {

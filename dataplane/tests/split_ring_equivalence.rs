@@ -20,7 +20,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use pollux_dataplane::mem::RegionTable;
-use pollux_dataplane::ring::{Chain, DriverFault, Head, RingFeatures, SplitQueue};
+use pollux_dataplane::ring::{Chain, DeviceQueue, DriverFault, Head, RingFeatures, SplitQueue};
 use proptest::prelude::*;
 use raw_driver::{ChainPlan, Driver, Piece, Round, round};
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
@@ -98,19 +98,19 @@ impl Ours {
         Self {
             queue: SplitQueue::new(&driver.config, &table).unwrap(),
             table,
-            base: driver.memory.at(first, 1).ptr_guard().as_ptr() as usize,
+            base: driver.memory.at(first, 1).as_ptr() as usize,
             base_iova: first.0,
         }
     }
 
     fn pop(&mut self) -> Option<(Head, Vec<Piece>)> {
-        let head = self.queue.pop().unwrap()?;
         let mut chain = Chain::new(&self.table);
-        self.queue.resolve(&head, &mut chain).unwrap();
+        let head = self.queue.take(&mut chain).unwrap()?;
+        assert_eq!(chain.fault(), None);
         let mut pieces = Vec::new();
-        for (segments, writable) in [(&chain.readable, false), (&chain.writable, true)] {
+        for (segments, writable) in [(chain.readable(), false), (chain.writable(), true)] {
             for segment in segments {
-                let offset = segment.ptr_guard().as_ptr() as usize - self.base;
+                let offset = segment.as_ptr() as usize - self.base;
                 let address = self.base_iova + offset as u64;
                 pieces.push((address, segment.len() as u32, writable));
             }
@@ -187,7 +187,7 @@ impl Pair {
         match (ours, expected) {
             (None, None) => {}
             (Some((head, pieces)), Some(expected)) => {
-                assert_eq!((head.index(), pieces), expected);
+                assert_eq!((head.id(), pieces), expected);
                 self.taken.push(head);
             }
             (ours, expected) => panic!("took {ours:?} instead of {expected:?}"),
@@ -205,8 +205,8 @@ impl Pair {
             let place = round.order.rotate_left(7 * returned as u32) as usize % self.taken.len();
             let head = self.taken.swap_remove(place);
             let written = round.order.rotate_left(11 * returned as u32) as u32;
-            let index = head.index();
-            self.ours.queue.push(head, written);
+            let index = head.id();
+            self.ours.queue.push(head.done(written));
             let reference = &mut self.reference;
             reference
                 .queue
@@ -215,7 +215,7 @@ impl Pair {
             self.driver.free(index);
             returned += 1;
         }
-        assert_eq!(self.ours.queue.publish(), returned as u16);
+        self.ours.queue.publish();
         self.used_idx = self.used_idx.wrapping_add(returned as u16);
         returned as u16
     }
@@ -271,15 +271,17 @@ impl Pair {
         let to = from.wrapping_add(size).wrapping_add(by);
         self.driver.write_driver_u16(2, to);
         self.reference.copy_from(&self.driver);
+        let table = Arc::clone(&self.ours.table);
+        let mut chain = Chain::new(&table);
         // What was published before is still there to be taken.
         while self.offered.pop_front().is_some() {
-            if let Ok(Some(head)) = self.ours.queue.pop() {
+            if let Ok(Some(head)) = self.ours.queue.take(&mut chain) {
                 head.abandon();
             }
         }
         let from = self.ours.queue.next_avail();
         if to.wrapping_sub(from) > size {
-            let refused = self.ours.queue.pop();
+            let refused = self.ours.queue.take(&mut chain);
             assert_eq!(refused, Err(DriverFault::AvailIndex { from, to, size }));
         }
         let reference = &mut self.reference;

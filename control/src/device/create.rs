@@ -147,6 +147,7 @@ impl Created {
                 cpu: Some(cpu),
                 mode: options.mode,
                 interrupt_hold: options.interrupt_hold,
+                latency_sample: options.latency_sample,
                 geometry,
             };
             let notifier = VduseNotifier {

@@ -9,7 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use pollux_dataplane::blk::Status;
 use pollux_dataplane::limits::QUEUES_MAX;
 use pollux_dataplane::mem::{Direction, FaultGuard, Iova, RegionTable};
-use pollux_dataplane::ring::{Chain, QueueConfig, SplitQueue};
+use pollux_dataplane::ring::{Chain, DeviceQueue, QueueConfig, SplitQueue};
 use vduse::{
     Control, ControlError, DestroyError, Device, DeviceError, Name, OpenError, QueueInfo, Reply,
     Request, RequestKind,
@@ -164,23 +164,24 @@ impl<'device> Undertaker<'device> {
         let Some((guard, table)) = &self.memory else {
             return;
         };
-        let mut returned = 0;
+        let mut returned = false;
         for (_, queue) in &mut self.queues {
             let mut chain = Chain::new(table);
             // A ring that makes no sense, or is gone, has nothing to be returned.
-            while let Ok(Some(head)) = queue.pop() {
-                let _ = queue.resolve(&head, &mut chain);
-                let status = chain.last_writable();
-                match status.map(|at| table.store_byte(at, Status::IoError as u8)) {
-                    Some(Ok(())) => queue.push(head, 1),
+            while let Ok(Some(head)) = queue.take(&mut chain) {
+                if let Some((last_byte, _)) = chain.last_writable() {
+                    last_byte.store_last(Status::IoError as u8);
+                    queue.push(head.done(1));
+                    returned = true;
+                } else {
                     // What cannot be answered must not look like a success.
-                    _ => head.abandon(),
+                    head.abandon();
                 }
             }
             guard.take();
-            returned += queue.publish();
+            queue.publish();
         }
-        if returned > 0 {
+        if returned {
             self.interrupt();
         }
     }

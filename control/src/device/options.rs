@@ -1,5 +1,6 @@
 //! What a person asks for when serving a device, checked before anything is made.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use pollux_dataplane::limits::{QUEUE_SIZE_MAX, QUEUE_SIZE_MIN, QUEUES_MAX};
@@ -28,6 +29,8 @@ pub struct DeviceOptions {
     pub interrupt_hold: Duration,
     /// Which CPUs handle interrupts.
     pub interrupt_cpus: InterruptCpus,
+    /// One pass of a worker in this many is timed for the latency histogram.
+    pub latency_sample: NonZeroU32,
     /// Seconds that the kernel waits for an answer before it gives the device up; the kernel's own
     /// default when left out.
     pub msg_timeout_s: Option<u32>,
@@ -103,6 +106,7 @@ mod tests {
             mode: PollMode::Busy,
             interrupt_hold: Duration::ZERO,
             interrupt_cpus: InterruptCpus::Worker,
+            latency_sample: NonZeroU32::MIN,
             msg_timeout_s: None,
         }
     }

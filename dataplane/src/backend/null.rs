@@ -2,7 +2,7 @@
 
 use super::{Backend, BackendQueue, DiskError, DiskOptions, Outcome, Submission, Token};
 use crate::blk::{Geometry, Operation};
-use crate::mem::zero;
+use crate::mem::Segment;
 
 /// The null backend.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ impl BackendQueue for NullQueue {
         if let Operation::Read { into, .. } = operation
             && self.fill
         {
-            into.iter().for_each(zero);
+            into.iter().for_each(Segment::zero);
         }
         Submission::Complete(Outcome::Done)
     }

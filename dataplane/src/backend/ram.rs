@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use vm_memory::{FileOffset, MmapRegion, VolatileMemory};
+use vm_memory::{FileOffset, MmapRegion};
 
 use super::{Backend, BackendQueue, DiskError, DiskOptions, Outcome, Submission, Token};
 use crate::blk::{Data, Geometry, Operation, SectorRange};
-use crate::mem::{Segment, zero};
+use crate::mem::Segment;
 
 /// The ram backend.
 #[derive(Debug)]
@@ -116,17 +116,16 @@ impl Disk {
     /// Returns the bytes of `range`; empty should it not be on the disk, which its type rules out.
     #[inline]
     fn bytes(&self, range: SectorRange) -> Option<Segment<'_>> {
-        self.memory
-            .get_slice(range.start_bytes() as usize, range.bytes() as usize)
-            .ok()
+        let (start, bytes) = (range.start_bytes() as usize, range.bytes() as usize);
+        Segment::of_region(&self.memory, start, bytes)
     }
 
     #[inline]
     fn read(&self, range: SectorRange, into: Data<'_, '_>) -> Option<()> {
         let mut from = self.bytes(range)?;
         for segment in into {
-            from.copy_to_volatile_slice(*segment);
-            from = from.offset(segment.len()).ok()?;
+            from.copy_to_segment(segment);
+            from = from.skip(segment.len());
         }
         Some(())
     }
@@ -135,8 +134,8 @@ impl Disk {
     fn write(&self, range: SectorRange, from: Data<'_, '_>) -> Option<()> {
         let mut into = self.bytes(range)?;
         for segment in from {
-            segment.copy_to_volatile_slice(into);
-            into = into.offset(segment.len()).ok()?;
+            segment.copy_to_segment(&into);
+            into = into.skip(segment.len());
         }
         Some(())
     }
@@ -159,7 +158,7 @@ impl Disk {
             return self.discard(range);
         }
         if let Some(bytes) = self.bytes(range) {
-            zero(&bytes);
+            bytes.zero();
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ pub const SERIAL_BYTES: usize = 20;
 pub struct Geometry {
     /// Size in 512-byte sectors, a multiple of the block size.
     pub capacity_sectors: u64,
-    /// Logical block size in bytes: the alignment of every request.
+    /// Logical block size in bytes, a power of two from 512 on: the alignment of every request.
     pub block_bytes: u32,
     /// Physical blocks are `2^physical_block_exponent` logical ones.
     pub physical_block_exponent: u8,
@@ -64,10 +64,10 @@ impl Geometry {
     /// logical blocks.
     #[inline]
     pub fn blocks(&self, first: u64, bytes: u64) -> Option<SectorRange> {
-        let block_bytes = u64::from(self.block_bytes);
+        // A power of two, so that no division is needed.
+        let below_block = u64::from(self.block_bytes) - 1;
         let start = first.checked_mul(SECTOR_BYTES)?;
-        let whole = start.is_multiple_of(block_bytes) && bytes.is_multiple_of(block_bytes);
-        if whole {
+        if (start | bytes) & below_block == 0 {
             self.range(first, bytes / SECTOR_BYTES)
         } else {
             None

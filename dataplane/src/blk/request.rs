@@ -9,7 +9,7 @@ use virtio_bindings::virtio_blk::{
 use super::{Data, Geometry, Operation, SectorRange, Status};
 use crate::limits::{RANGES_MAX, REQUEST_BYTES_MAX, WRITE_ZEROES_RANGES_MAX};
 use crate::mem::Segment;
-use crate::ring::{Chain, DriverFault, Segments};
+use crate::ring::{Chain, DriverFault};
 
 const HEADER_BYTES: usize = 16;
 const RANGE_BYTES: usize = 16;
@@ -59,16 +59,12 @@ pub fn parse<'chain, 'table>(
     ranges: &'chain mut Ranges,
     geometry: &Geometry,
 ) -> Result<Request<'chain, 'table>, DriverFault> {
-    let mut header = [0; HEADER_BYTES];
-    let found = gather(&chain.readable, 0, &mut header);
-    if found < HEADER_BYTES {
-        return Err(DriverFault::HeaderShort(found));
+    if let Some(fault) = chain.fault() {
+        return Err(fault);
     }
-    let out = trim_front(&mut chain.readable, HEADER_BYTES);
-    let into = trim_status(&mut chain.writable).ok_or(DriverFault::StatusMissing)?;
-    let [t0, t1, t2, t3, _, _, _, _, sector @ ..] = header;
-    let kind = u32::from_le_bytes([t0, t1, t2, t3]);
-    let sector = u64::from_le_bytes(sector);
+    let (readable, writable) = chain.split_mut();
+    let (kind, sector, out) = cut_header(readable)?;
+    let into = cut_status(writable).ok_or(DriverFault::StatusMissing)?;
     let operation = match kind {
         VIRTIO_BLK_T_IN => {
             range_of(into, sector, geometry).map(|range| Operation::Read { range, into })
@@ -113,26 +109,52 @@ fn gather(data: Data<'_, '_>, mut skip: usize, bytes: &mut [u8]) -> usize {
         if done == bytes.len() {
             break;
         }
-        if let Ok(rest) = segment.offset(skip.min(segment.len())) {
-            done += rest.copy_to(&mut bytes[done..]);
-        }
+        done += segment.skip(skip).copy_to(&mut bytes[done..]);
         skip = skip.saturating_sub(segment.len());
     }
     done
 }
 
-/// Returns `segments` without their first `bytes` bytes, which exist.
+/// Returns the type, the sector and what follows the header.
 #[inline]
+fn cut_header<'chain, 'table>(
+    readable: &'chain mut [Segment<'table>],
+) -> Result<(u32, u64, Data<'chain, 'table>), DriverFault> {
+    if let [header, ..] = readable
+        && header.len() == HEADER_BYTES
+        && let (Some(kind), Some(sector)) = (header.load_u64(0), header.load_u64(8))
+    {
+        // The upper half of the first word is reserved.
+        return Ok((kind as u32, sector, &readable[1..]));
+    }
+    gather_header(readable)
+}
+
+/// The header shares its buffer with data, or lies in several.
+#[cold]
+#[inline(never)]
+fn gather_header<'chain, 'table>(
+    readable: &'chain mut [Segment<'table>],
+) -> Result<(u32, u64, Data<'chain, 'table>), DriverFault> {
+    let mut header = [0; HEADER_BYTES];
+    let found = gather(readable, 0, &mut header);
+    if found < HEADER_BYTES {
+        return Err(DriverFault::HeaderShort(found));
+    }
+    let header = u128::from_le_bytes(header);
+    let (kind, sector) = (header as u32, (header >> 64) as u64);
+    Ok((kind, sector, trim_front(readable, HEADER_BYTES)))
+}
+
+/// Returns `segments` without their first `bytes` bytes, which exist.
 fn trim_front<'chain, 'table>(
-    segments: &'chain mut Segments<'table>,
+    segments: &'chain mut [Segment<'table>],
     bytes: usize,
 ) -> Data<'chain, 'table> {
     let mut left = bytes;
     for (place, segment) in segments.iter_mut().enumerate() {
         if segment.len() > left {
-            if let Ok(rest) = segment.offset(left) {
-                *segment = rest;
-            }
+            *segment = segment.skip(left);
             return &segments[place..];
         }
         left -= segment.len();
@@ -142,15 +164,15 @@ fn trim_front<'chain, 'table>(
 
 /// Returns `segments` without their last byte, the status; `None` when there is none.
 #[inline]
-fn trim_status<'chain, 'table>(
-    segments: &'chain mut Segments<'table>,
+fn cut_status<'chain, 'table>(
+    segments: &'chain mut [Segment<'table>],
 ) -> Option<Data<'chain, 'table>> {
-    let last: &mut Segment<'table> = segments.last_mut()?;
-    if last.len() > 1 {
-        *last = last.subslice(0, last.len() - 1).ok()?;
-        return Some(segments);
+    let before = segments.len().checked_sub(1)?;
+    let last = &mut segments[before];
+    if last.len() == 1 {
+        return Some(&segments[..before]);
     }
-    segments.pop();
+    *last = last.first(last.len().checked_sub(1)?);
     Some(segments)
 }
 

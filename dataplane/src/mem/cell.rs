@@ -11,30 +11,45 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 use std::ptr::NonNull;
 use std::sync::Arc;
-
-use vm_memory::AtomicInteger;
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64};
 
 use super::{Mapping, Segment};
 
-/// `2^n` atomics in shared memory, indexed modulo their count.
+/// What may lie in shared memory.
+///
+/// # Safety
+///
+/// Every pattern of bits is a value, and both sides may read and write it at the same time.
+pub unsafe trait Shared: Send + Sync {}
+
+// SAFETY: an atomic integer takes every pattern of bits, and is made to be accessed from both sides.
+unsafe impl Shared for AtomicU16 {}
+// SAFETY: as above.
+unsafe impl Shared for AtomicU32 {}
+// SAFETY: as above.
+unsafe impl Shared for AtomicU64 {}
+// SAFETY: an array of those has no padding, and each element is accessed by itself.
+unsafe impl<S: Shared, const N: usize> Shared for [S; N] {}
+
+/// `2^n` elements in shared memory, indexed modulo their count.
 #[derive(Debug)]
-pub struct SharedArray<A> {
-    first: NonNull<A>,
+pub struct SharedArray<S> {
+    first: NonNull<S>,
     mask: u16,
     _mapping: Arc<Mapping>,
-    _elements: PhantomData<A>,
+    _elements: PhantomData<S>,
 }
 
 // SAFETY: `first` points into `_mapping`, which is Send and Sync and lives as long as this; the
 // elements are atomics, so access from any thread is sound.
-unsafe impl<A: Send + Sync> Send for SharedArray<A> {}
+unsafe impl<S: Shared> Send for SharedArray<S> {}
 
-impl<A: AtomicInteger> SharedArray<A> {
+impl<S: Shared> SharedArray<S> {
     /// Returns `segment`, a part of `mapping`, as an array; `None` when it is not aligned or its count
     /// is no power of two.
     pub(super) fn new(segment: Segment<'_>, mapping: Arc<Mapping>) -> Option<Self> {
-        let count = u16::try_from(segment.len() / size_of::<A>()).ok()?;
-        let first = NonNull::new(segment.ptr_guard_mut().as_ptr().cast::<A>())?;
+        let count = u16::try_from(segment.len() / size_of::<S>()).ok()?;
+        let first = NonNull::new(segment.as_ptr().cast::<S>())?;
         let usable = count.is_power_of_two() && first.is_aligned();
         usable.then_some(Self {
             first,
@@ -46,28 +61,41 @@ impl<A: AtomicInteger> SharedArray<A> {
 
     /// Returns element `index` modulo the count.
     #[inline]
-    pub fn at(&self, index: u16) -> &A {
+    pub fn at(&self, index: u16) -> &S {
         // SAFETY: `new` checked alignment and that `mask + 1` elements lie in the mapping; masking
         // keeps the offset below that.
         unsafe { self.first.add(usize::from(index & self.mask)).as_ref() }
     }
+
+    /// Has the processor fetch element `index` modulo the count, for a look at it soon.
+    #[inline]
+    pub fn prefetch(&self, index: u16) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a prefetch is a hint on an address and accesses nothing; SSE is part of x86-64.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(self.at(index)).cast());
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = index;
+    }
 }
 
-/// One atomic in shared memory.
+/// One element in shared memory.
 #[derive(Debug)]
-pub struct SharedCell<A>(SharedArray<A>);
+pub struct SharedCell<S>(SharedArray<S>);
 
-impl<A: AtomicInteger> SharedCell<A> {
-    pub(super) fn new(array: SharedArray<A>) -> Self {
+impl<S: Shared> SharedCell<S> {
+    pub(super) fn new(array: SharedArray<S>) -> Self {
         Self(array)
     }
 }
 
-impl<A: AtomicInteger> Deref for SharedCell<A> {
-    type Target = A;
+impl<S: Shared> Deref for SharedCell<S> {
+    type Target = S;
 
     #[inline]
-    fn deref(&self) -> &A {
+    fn deref(&self) -> &S {
         self.0.at(0)
     }
 }

@@ -16,7 +16,7 @@ use std::cell::Cell;
 use std::marker::PhantomData;
 use std::os::fd::AsRawFd;
 use std::ptr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering, compiler_fence};
 use std::sync::{Arc, OnceLock};
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
@@ -76,6 +76,8 @@ impl FaultGuard {
     pub fn take(&self) -> bool {
         // SAFETY: `watch` was made by `new` and is freed only by `drop`.
         let watch = unsafe { &*self.watch };
+        // Pairs with the handler's store, on this very thread: what was copied before stays before.
+        compiler_fence(Ordering::SeqCst);
         let count = watch.count.load(Ordering::Relaxed);
         if count > 0 {
             restore_all(watch, count);

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use vm_memory::VolatileMemory;
-
-use super::{Access, Iova, Mapping, Segment, SharedArray, SharedCell};
+use super::{Access, Iova, Mapping, Segment, Shared, SharedArray, SharedCell};
 use crate::limits::REGIONS_MAX;
 
 /// Which way a buffer goes, seen from the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub enum Direction {
     /// The device reads it.
     Readable,
@@ -25,6 +24,15 @@ pub struct Region {
     pub last: Iova,
     /// The memory; address `first` is its byte 0.
     pub mapping: Arc<Mapping>,
+}
+
+impl Region {
+    /// Returns its memory; `None` when the mapping is too short, which no region of a table has.
+    pub(super) fn memory(&self) -> Option<Segment<'_>> {
+        let bytes = usize::try_from(self.last.0 - self.first.0).ok()?;
+        let bytes = bytes.checked_add(1)?;
+        Segment::of_region(self.mapping.region(), self.mapping.lead(), bytes)
+    }
 }
 
 /// Why a set of regions cannot be served.
@@ -106,19 +114,18 @@ impl RegionTable {
         (region.first <= iova && iova <= region.last).then_some(region)
     }
 
-    /// Returns the longest prefix of `bytes` bytes from `iova` on that lies in one region. Its length
-    /// is at least 1.
+    /// Returns the region that `iova` is in. `bytes` is for the error alone.
     ///
     /// # Errors
     ///
-    /// [`TranslateError`] when `iova` is not mapped or may not be used that way.
+    /// [`TranslateError`] when there is none or it may not be used that way.
     #[inline]
-    pub fn prefix(
+    pub(super) fn region_for(
         &self,
         iova: Iova,
         bytes: u64,
         direction: Direction,
-    ) -> Result<Segment<'_>, TranslateError> {
+    ) -> Result<&Region, TranslateError> {
         let unmapped = TranslateError::Unmapped { iova, bytes };
         let region = self.region_at(iova).ok_or(unmapped)?;
         let allowed = match region.mapping.access() {
@@ -126,16 +133,31 @@ impl RegionTable {
             Access::ReadOnly => direction == Direction::Readable,
             Access::WriteOnly => direction == Direction::Writable,
         };
-        if !allowed {
-            return Err(TranslateError::Forbidden(iova));
+        if allowed {
+            Ok(region)
+        } else {
+            Err(TranslateError::Forbidden(iova))
         }
-        let offset = iova.0 - region.first.0;
-        let left = (region.last.0 - iova.0).saturating_add(1);
-        let start = region.mapping.lead() + offset as usize;
-        let memory = region.mapping.region();
-        memory
-            .get_slice(start, left.min(bytes) as usize)
-            .map_err(|_| unmapped)
+    }
+
+    /// Returns the longest prefix of `bytes` bytes from `iova` on that lies in one region. Its length
+    /// is at least 1 where `bytes` is.
+    ///
+    /// # Errors
+    ///
+    /// [`TranslateError`] when `iova` is not mapped or may not be used that way.
+    pub fn prefix(
+        &self,
+        iova: Iova,
+        bytes: u64,
+        direction: Direction,
+    ) -> Result<Segment<'_>, TranslateError> {
+        let region = self.region_for(iova, bytes, direction)?;
+        let memory = region
+            .memory()
+            .ok_or(TranslateError::Unmapped { iova, bytes })?;
+        let rest = memory.skip((iova.0 - region.first.0) as usize);
+        Ok(rest.first(usize::try_from(bytes).unwrap_or(usize::MAX)))
     }
 
     /// Returns the `bytes` bytes from `iova` on, which must lie in one region.
@@ -183,39 +205,37 @@ impl RegionTable {
     /// [`TranslateError`] when it is not mapped or not writable.
     #[inline]
     pub fn store_byte(&self, iova: Iova, value: u8) -> Result<(), TranslateError> {
-        let segment = self.segment(iova, 1, Direction::Writable)?;
-        segment.copy_from(&[value]);
+        self.segment(iova, 1, Direction::Writable)?
+            .store_last(value);
         Ok(())
     }
 
-    /// Returns the atomic at `iova`. It keeps the memory mapped as long as it lives.
+    /// Returns the element at `iova`. It keeps the memory mapped as long as it lives.
     ///
     /// # Errors
     ///
     /// [`TranslateError`] when it is not mapped, not aligned or may not be used that way.
-    pub fn cell<A>(&self, iova: Iova, direction: Direction) -> Result<SharedCell<A>, TranslateError>
-    where
-        A: vm_memory::AtomicInteger,
-    {
+    pub fn cell<S: Shared>(
+        &self,
+        iova: Iova,
+        direction: Direction,
+    ) -> Result<SharedCell<S>, TranslateError> {
         Ok(SharedCell::new(self.array(iova, 1, direction)?))
     }
 
-    /// Returns the `count` atomics from `iova` on, `count` a power of two. They keep the memory mapped
+    /// Returns the `count` elements from `iova` on, `count` a power of two. They keep the memory mapped
     /// as long as they live.
     ///
     /// # Errors
     ///
     /// [`TranslateError`] as for [`cell`](Self::cell).
-    pub fn array<A>(
+    pub fn array<S: Shared>(
         &self,
         iova: Iova,
         count: u16,
         direction: Direction,
-    ) -> Result<SharedArray<A>, TranslateError>
-    where
-        A: vm_memory::AtomicInteger,
-    {
-        let bytes = u64::from(count) * size_of::<A>() as u64;
+    ) -> Result<SharedArray<S>, TranslateError> {
+        let bytes = u64::from(count) * size_of::<S>() as u64;
         let segment = self.segment(iova, bytes, direction)?;
         // `segment` succeeded, so a region is there.
         let region = self

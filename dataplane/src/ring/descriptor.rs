@@ -1,11 +1,8 @@
-//! One descriptor, decoded (VIRTIO 1.3, 2.7.5).
+//! One descriptor, decoded (VIRTIO 1.3, 2.7.5 and 2.8.13).
 
 use virtio_bindings::virtio_ring::{VRING_DESC_F_INDIRECT, VRING_DESC_F_NEXT, VRING_DESC_F_WRITE};
 
 use crate::mem::{Direction, Iova};
-
-/// Bytes of a descriptor.
-pub(super) const DESCRIPTOR_BYTES: usize = 16;
 
 /// A private copy of a descriptor: what the driver does to the original later changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,26 +12,31 @@ pub struct Descriptor {
     /// Length in bytes.
     pub bytes: u32,
     flags: u16,
-    next: u16,
+    /// Split: the index of the next descriptor. Packed: the buffer ID.
+    link: u16,
 }
 
 impl Descriptor {
-    /// Decodes the two little-endian words of a descriptor.
+    /// Decodes the two little-endian words of a descriptor of a split ring.
     #[inline]
-    pub fn from_words(address: u64, rest: u64) -> Self {
+    pub fn from_split(address: u64, rest: u64) -> Self {
         Self {
             address: Iova(address),
             bytes: rest as u32,
             flags: (rest >> 32) as u16,
-            next: (rest >> 48) as u16,
+            link: (rest >> 48) as u16,
         }
     }
 
-    /// Decodes a descriptor of an indirect table.
+    /// Decodes the two little-endian words of a descriptor of a packed ring.
     #[inline]
-    pub fn from_bytes(bytes: [u8; DESCRIPTOR_BYTES]) -> Self {
-        let words = u128::from_le_bytes(bytes);
-        Self::from_words(words as u64, (words >> 64) as u64)
+    pub fn from_packed(address: u64, rest: u64) -> Self {
+        Self {
+            address: Iova(address),
+            bytes: rest as u32,
+            flags: (rest >> 48) as u16,
+            link: (rest >> 32) as u16,
+        }
     }
 
     #[inline]
@@ -42,10 +44,22 @@ impl Descriptor {
         u32::from(self.flags) & flag != 0
     }
 
-    /// Returns the index of the next descriptor, if the chain goes on.
+    /// Returns the index of the next descriptor of a split ring, if the chain goes on.
     #[inline]
     pub fn next(self) -> Option<u16> {
-        self.has(VRING_DESC_F_NEXT).then_some(self.next)
+        self.has_next().then_some(self.link)
+    }
+
+    /// Returns whether the chain goes on.
+    #[inline]
+    pub fn has_next(self) -> bool {
+        self.has(VRING_DESC_F_NEXT)
+    }
+
+    /// Returns the ID of the chain that this descriptor of a packed ring ends.
+    #[inline]
+    pub fn buffer_id(self) -> u16 {
+        self.link
     }
 
     /// Returns whether the buffer is a table of descriptors.

@@ -4,29 +4,15 @@ use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 
 use virtio_bindings::virtio_ring::{VRING_AVAIL_F_NO_INTERRUPT, VRING_USED_F_NO_NOTIFY};
 
-use super::{Chain, Descriptor, DriverFault, Head, QueueConfig, RingFeatures, need_event};
-use crate::limits::{QUEUE_SIZE_MAX, QUEUE_SIZE_MIN};
-use crate::mem::{Direction, Iova, RegionTable, SharedArray, SharedCell, TranslateError};
+use super::area::Area;
+use super::{
+    Backlog, Chain, Descriptor, DeviceQueue, Done, DriverFault, Head, QueueConfig, RingFeatures,
+    SetupError, indirect, need_event,
+};
+use crate::mem::{Direction, RegionTable, SharedArray, SharedCell};
 
-/// Why a virtqueue cannot be served. The driver chose its size and place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SetupError {
-    /// Not a power of two, or outside of the limits.
-    #[error(
-        "a queue size of {0}; a power of two from {QUEUE_SIZE_MIN} to {QUEUE_SIZE_MAX} is needed"
-    )]
-    Size(u16),
-    /// A ring part is not in the driver's memory.
-    #[error("the {part} at {at}: {reason}")]
-    Area {
-        /// Which part.
-        part: &'static str,
-        /// Where the driver put it.
-        at: Iova,
-        /// What is wrong with that.
-        reason: TranslateError,
-    },
-}
+/// Avail entries ahead of the one that is taken whose descriptors are fetched meanwhile.
+const PREFETCH_ENTRIES: u16 = 4;
 
 /// A split virtqueue, its ring memory checked once. One thread owns it.
 #[derive(Debug)]
@@ -35,15 +21,15 @@ pub struct SplitQueue {
     indirect: bool,
     event_idx: bool,
     /// Two words a descriptor.
-    descriptors: SharedArray<AtomicU64>,
+    descriptors: SharedArray<[AtomicU64; 2]>,
     avail_flags: SharedCell<AtomicU16>,
     avail_idx: SharedCell<AtomicU16>,
     avail_ring: SharedArray<AtomicU16>,
     used_event: SharedCell<AtomicU16>,
     used_flags: SharedCell<AtomicU16>,
     used_idx: SharedCell<AtomicU16>,
-    /// `id` and `len` of each element: elements are 4-byte aligned only.
-    used_ring: SharedArray<AtomicU32>,
+    /// `id` and `len` of each element, 4-byte aligned only.
+    used_ring: SharedArray<[AtomicU32; 2]>,
     avail_event: SharedCell<AtomicU16>,
     next_avail: u16,
     /// The driver's `avail_idx` as last read.
@@ -61,41 +47,41 @@ impl SplitQueue {
     ///
     /// [`SetupError`] when a ring part is unmapped or misaligned or the size cannot be served.
     pub fn new(config: &QueueConfig, table: &RegionTable) -> Result<Self, SetupError> {
-        let size = config.size;
-        if !size.is_power_of_two() || !(QUEUE_SIZE_MIN..=QUEUE_SIZE_MAX).contains(&size) {
-            return Err(SetupError::Size(size));
-        }
+        let size = config.checked_size()?;
         let entries = u64::from(size);
         let descriptor = Area {
             part: "descriptor area",
             start: config.descriptor_area,
+            direction: Direction::Readable,
             table,
         };
         let driver = Area {
             part: "driver area",
             start: config.driver_area,
+            direction: Direction::Readable,
             table,
         };
         let device = Area {
             part: "device area",
             start: config.device_area,
+            direction: Direction::Writable,
             table,
         };
-        let used_idx: SharedCell<AtomicU16> = device.cell(2, Direction::Writable)?;
+        let used_idx: SharedCell<AtomicU16> = device.cell(2)?;
         let used = used_idx.load(Ordering::Relaxed);
         Ok(Self {
             size,
             indirect: config.features.contains(RingFeatures::INDIRECT_DESC),
             event_idx: config.features.contains(RingFeatures::EVENT_IDX),
-            descriptors: descriptor.array(0, size * 2, Direction::Readable)?,
-            avail_flags: driver.cell(0, Direction::Readable)?,
-            avail_idx: driver.cell(2, Direction::Readable)?,
-            avail_ring: driver.array(4, size, Direction::Readable)?,
-            used_event: driver.cell(4 + 2 * entries, Direction::Readable)?,
-            used_flags: device.cell(0, Direction::Writable)?,
+            descriptors: descriptor.array(0, size)?,
+            avail_flags: driver.cell(0)?,
+            avail_idx: driver.cell(2)?,
+            avail_ring: driver.array(4, size)?,
+            used_event: driver.cell(4 + 2 * entries)?,
+            used_flags: device.cell(0)?,
             used_idx,
-            used_ring: device.array(4, size * 2, Direction::Writable)?,
-            avail_event: device.cell(4 + 8 * entries, Direction::Writable)?,
+            used_ring: device.array(4, size)?,
+            avail_event: device.cell(4 + 8 * entries)?,
             next_avail: config.next_avail,
             last_avail_idx: config.next_avail,
             next_used: used,
@@ -107,27 +93,6 @@ impl SplitQueue {
     /// Returns the index of the next avail entry to take.
     pub fn next_avail(&self) -> u16 {
         self.next_avail
-    }
-
-    /// Takes the next chain that the driver made available, if there is one.
-    ///
-    /// # Errors
-    ///
-    /// [`DriverFault`] when the avail ring makes no sense; nothing is taken then.
-    #[inline]
-    pub fn pop(&mut self) -> Result<Option<Head>, DriverFault> {
-        if self.next_avail == self.last_avail_idx && !self.refill()? {
-            return Ok(None);
-        }
-        let head = self.avail_ring.at(self.next_avail).load(Ordering::Relaxed);
-        if head >= self.size {
-            return Err(DriverFault::HeadOutOfRange {
-                head,
-                size: self.size,
-            });
-        }
-        self.next_avail = self.next_avail.wrapping_add(1);
-        Ok(Some(Head::new(head)))
     }
 
     /// Reads the driver's avail index. Returns whether there is something to take.
@@ -147,51 +112,92 @@ impl SplitQueue {
         Ok(avail_idx != self.next_avail)
     }
 
-    /// Resolves the memory of `head` into `chain`.
-    ///
-    /// # Errors
-    ///
-    /// [`DriverFault`] at the first breach; `chain` holds what was found until then.
     #[inline]
-    pub fn resolve(&self, head: &Head, chain: &mut Chain<'_>) -> Result<(), DriverFault> {
-        chain.follow(head.index(), self.size, self.indirect, |index| {
-            let address = self.descriptors.at(index * 2).load(Ordering::Relaxed);
-            let rest = self.descriptors.at(index * 2 + 1).load(Ordering::Relaxed);
-            Descriptor::from_words(address, rest)
-        })
+    fn descriptor(&self, index: u16) -> Descriptor {
+        let [address, rest] = self.descriptors.at(index);
+        Descriptor::from_split(
+            address.load(Ordering::Relaxed),
+            rest.load(Ordering::Relaxed),
+        )
     }
 
-    /// Returns `head` to the driver with `written` bytes in its buffers. The driver sees it at the next
-    /// [`publish`](Self::publish).
+    /// Resolves the chain that starts with descriptor `first`.
     #[inline]
-    pub fn push(&mut self, head: Head, written: u32) {
-        let slot = (self.next_used & (self.size - 1)) * 2;
-        self.used_ring
-            .at(slot)
-            .store(u32::from(head.returned()), Ordering::Relaxed);
-        self.used_ring
-            .at(slot + 1)
-            .store(written, Ordering::Relaxed);
-        self.next_used = self.next_used.wrapping_add(1);
+    fn follow(&self, first: u16, chain: &mut Chain<'_>) {
+        chain.clear();
+        let size = self.size;
+        let mut index = first;
+        for _ in 0..size {
+            let descriptor = self.descriptor(index);
+            if descriptor.is_indirect() {
+                if self.indirect {
+                    indirect::follow_linked(descriptor, chain);
+                } else {
+                    chain.breach(DriverFault::IndirectNotNegotiated);
+                }
+                return;
+            }
+            let writable = chain.append(descriptor);
+            match descriptor.next() {
+                None => return chain.end(descriptor, writable),
+                Some(next) if next < size => index = next,
+                Some(next) => return chain.breach(DriverFault::NextOutOfRange { next, size }),
+            }
+        }
+        chain.breach(DriverFault::ChainTooLong(usize::from(size)));
+    }
+}
+
+impl DeviceQueue for SplitQueue {
+    #[inline]
+    fn has_available(&mut self) -> Result<bool, DriverFault> {
+        Ok(self.next_avail != self.last_avail_idx || self.refill()?)
     }
 
-    /// Shows the driver everything pushed. Returns how many chains that were.
     #[inline]
-    pub fn publish(&mut self) -> u16 {
-        let pushed = self.next_used.wrapping_sub(self.published_used);
-        if pushed > 0 {
+    fn take(&mut self, chain: &mut Chain<'_>) -> Result<Option<Head>, DriverFault> {
+        if !self.has_available()? {
+            return Ok(None);
+        }
+        let size = self.size;
+        let head = self.avail_ring.at(self.next_avail).load(Ordering::Relaxed);
+        if head >= size {
+            return Err(DriverFault::HeadOutOfRange { head, size });
+        }
+        let ahead = self.next_avail.wrapping_add(PREFETCH_ENTRIES);
+        self.descriptors
+            .prefetch(self.avail_ring.at(ahead).load(Ordering::Relaxed));
+        self.next_avail = self.next_avail.wrapping_add(1);
+        self.follow(head, chain);
+        Ok(Some(Head::new(head, 1)))
+    }
+
+    fn put_back(&mut self, head: Head) {
+        head.abandon();
+        self.next_avail = self.next_avail.wrapping_sub(1);
+    }
+
+    #[inline]
+    fn push_batch(&mut self, last: Done, slots: u16) {
+        let (id, written) = last.returned();
+        let [element_id, element_written] = self.used_ring.at(self.next_used);
+        element_id.store(u32::from(id), Ordering::Relaxed);
+        element_written.store(written, Ordering::Relaxed);
+        self.next_used = self.next_used.wrapping_add(slots);
+    }
+
+    #[inline]
+    fn publish(&mut self) {
+        if self.next_used != self.published_used {
             // Release: pairs with the driver's read barrier after it loads `used_idx`; status bytes,
             // data and used elements must be seen before it.
             self.used_idx.store(self.next_used, Ordering::Release);
             self.published_used = self.next_used;
         }
-        pushed
     }
 
-    /// Returns what the driver has not taken back if it asked for an interrupt for something published
-    /// since [`interrupt_settled`](Self::interrupt_settled); `None` if it did not ask.
     #[inline]
-    pub fn interrupt_wanted(&self) -> Option<Backlog> {
+    fn interrupt_wanted(&self) -> Option<Backlog> {
         let (new, old) = (self.published_used, self.signalled_used);
         if new == old {
             return None;
@@ -199,35 +205,27 @@ impl SplitQueue {
         // Pairs with the driver's barrier between writing `used_event` (or the flag) and reading
         // `used_idx` again: without it both could miss the other's store, and the driver sleeps on.
         fence(Ordering::SeqCst);
-        if self.event_idx {
+        let (wanted, since) = if self.event_idx {
             let used_event = self.used_event.load(Ordering::Relaxed);
             // A driver that waits has taken everything before `used_event` back.
-            let backlog = Backlog {
-                completed: new.wrapping_sub(used_event),
-                outstanding: self.last_avail_idx.wrapping_sub(used_event).min(self.size),
-            };
-            need_event(used_event, new, old).then_some(backlog)
+            (need_event(used_event, new, old), used_event)
         } else {
             let flags = self.avail_flags.load(Ordering::Relaxed);
-            let completed = new.wrapping_sub(old);
-            let outstanding = self.last_avail_idx.wrapping_sub(old).min(self.size);
-            let wanted = u32::from(flags) & VRING_AVAIL_F_NO_INTERRUPT == 0;
-            wanted.then_some(Backlog {
-                completed,
-                outstanding,
-            })
-        }
+            (u32::from(flags) & VRING_AVAIL_F_NO_INTERRUPT == 0, old)
+        };
+        wanted.then(|| Backlog {
+            completed: new.wrapping_sub(since),
+            outstanding: self.last_avail_idx.wrapping_sub(since).min(self.size),
+        })
     }
 
-    /// Notes that the driver was interrupted for all that was published, or did not ask for it.
     #[inline]
-    pub fn interrupt_settled(&mut self) {
+    fn interrupt_settled(&mut self) {
         self.signalled_used = self.published_used;
     }
 
-    /// Tells the driver not to kick: this queue is polled. With event indexes one kick in 65536
-    /// remains.
-    pub fn suppress_kicks(&self) {
+    /// With event indexes one kick in 65536 remains.
+    fn suppress_kicks(&mut self) {
         if self.event_idx {
             self.avail_event
                 .store(self.next_avail.wrapping_sub(1), Ordering::Relaxed);
@@ -237,13 +235,7 @@ impl SplitQueue {
         }
     }
 
-    /// Asks the driver to kick at the next chain. Returns whether one came in the meantime, in which
-    /// case no kick will tell of it.
-    ///
-    /// # Errors
-    ///
-    /// [`DriverFault`] when the avail index makes no sense.
-    pub fn request_kick(&mut self) -> Result<bool, DriverFault> {
+    fn request_kick(&mut self) -> Result<bool, DriverFault> {
         if self.event_idx {
             self.avail_event.store(self.next_avail, Ordering::Relaxed);
         } else {
@@ -254,60 +246,8 @@ impl SplitQueue {
         fence(Ordering::SeqCst);
         self.refill()
     }
-}
 
-/// What the driver has not taken back from a ring.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Backlog {
-    /// Requests completed.
-    pub completed: u16,
-    /// Requests submitted, as far as they were seen; those completed included.
-    pub outstanding: u16,
-}
-
-/// One of the three parts of a ring.
-struct Area<'table> {
-    part: &'static str,
-    start: Iova,
-    table: &'table RegionTable,
-}
-
-impl Area<'_> {
-    fn named<T>(
-        &self,
-        offset: u64,
-        look: impl FnOnce(Iova) -> Result<T, TranslateError>,
-    ) -> Result<T, SetupError> {
-        let unmapped = TranslateError::Unmapped {
-            iova: self.start,
-            bytes: offset,
-        };
-        let found = self
-            .start
-            .checked_add(offset)
-            .ok_or(unmapped)
-            .and_then(look);
-        found.map_err(|reason| SetupError::Area {
-            part: self.part,
-            at: self.start,
-            reason,
-        })
-    }
-
-    fn cell<A: vm_memory::AtomicInteger>(
-        &self,
-        offset: u64,
-        direction: Direction,
-    ) -> Result<SharedCell<A>, SetupError> {
-        self.named(offset, |at| self.table.cell(at, direction))
-    }
-
-    fn array<A: vm_memory::AtomicInteger>(
-        &self,
-        offset: u64,
-        count: u16,
-        direction: Direction,
-    ) -> Result<SharedArray<A>, SetupError> {
-        self.named(offset, |at| self.table.array(at, count, direction))
+    fn position(&self) -> (u16, u16) {
+        (self.next_avail, self.published_used)
     }
 }

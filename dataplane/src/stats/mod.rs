@@ -4,4 +4,4 @@ mod counters;
 mod latency;
 
 pub use counters::{Counter, QueueCounters, QueueSnapshot};
-pub use latency::{Histogram, new_histogram};
+pub use latency::{Histogram, LatencyRecorder, new_histogram};

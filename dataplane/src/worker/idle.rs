@@ -1,6 +1,8 @@
 //! What a worker does when there is nothing to do. Pure: the time comes in from outside.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use quanta::Instant;
 
 /// How a worker waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

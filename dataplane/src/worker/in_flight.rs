@@ -1,6 +1,6 @@
 //! Requests that a backend has not completed yet.
 
-use std::time::Instant;
+use quanta::Instant;
 
 use crate::backend::Token;
 use crate::mem::Iova;
@@ -10,10 +10,12 @@ use crate::ring::Head;
 #[derive(Debug)]
 pub(super) struct InFlight {
     pub(super) head: Head,
-    pub(super) status: Iova,
+    /// Where its status byte is.
+    pub(super) status_at: Iova,
     pub(super) read_bytes: u32,
     pub(super) write_bytes: u32,
-    pub(super) taken_at: Instant,
+    /// When it was taken, if it is timed.
+    pub(super) taken_at: Option<Instant>,
 }
 
 /// A slot for each head that can be in flight.
@@ -39,15 +41,17 @@ impl InFlightTable {
     /// Returns whether the chain at `head` is in flight.
     #[inline]
     pub(super) fn contains(&self, head: u16) -> bool {
-        self.slots
-            .get(usize::from(head))
-            .is_some_and(Option::is_some)
+        self.count > 0
+            && self
+                .slots
+                .get(usize::from(head))
+                .is_some_and(Option::is_some)
     }
 
     /// Keeps `request`, whose head is not in flight.
     #[inline]
     pub(super) fn insert(&mut self, request: InFlight) {
-        let index = usize::from(request.head.index());
+        let index = usize::from(request.head.id());
         match self.slots.get_mut(index) {
             Some(slot @ None) => {
                 *slot = Some(request);

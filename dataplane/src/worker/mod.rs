@@ -22,6 +22,8 @@ mod pass;
 #[cfg(not(loom))]
 mod poller;
 #[cfg(not(loom))]
+mod queue_poller;
+#[cfg(not(loom))]
 mod rest;
 #[cfg(not(loom))]
 mod thread;

@@ -7,7 +7,9 @@
 //! work and should hear of it at once. That number is learned from the ring itself, where
 //! `avail_idx - used_event` is what the driver has submitted and not yet taken back.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use quanta::Instant;
 
 use crate::ring::Backlog;
 

@@ -1,10 +1,10 @@
 //! What one pass adds up, and where it is written down.
 
-use std::time::Instant;
+use quanta::Instant;
 
 use crate::blk::Status;
-use crate::limits::{LATENCY_NS_MAX, PASS_BYTES_MAX, PASS_REQUESTS_MAX};
-use crate::stats::{Histogram, QueueCounters};
+use crate::limits::{PASS_BYTES_MAX, PASS_REQUESTS_MAX};
+use crate::stats::{LatencyRecorder, QueueCounters};
 
 /// Where a pass writes down what happened.
 #[derive(Debug)]
@@ -12,13 +12,14 @@ pub struct Records<'worker> {
     /// Counters of the queue.
     pub counters: &'worker QueueCounters,
     /// Latencies of its requests.
-    pub latency: &'worker mut Histogram,
+    pub latency: &'worker mut LatencyRecorder,
 }
 
 /// What one pass adds up, written down once at its end.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Pass {
-    pub(super) taken_at: Instant,
+    /// When it began, if it is timed.
+    pub(super) taken_at: Option<Instant>,
     pub(super) taken: usize,
     completed: u64,
     pub(super) bytes_read: u64,
@@ -28,16 +29,11 @@ pub(super) struct Pass {
 }
 
 impl Pass {
-    pub(super) fn starting_at(taken_at: Instant) -> Self {
-        let (taken, completed, bytes_read, bytes_written, errors, faults) = (0, 0, 0, 0, 0, 0);
+    #[inline]
+    pub(super) fn starting_at(taken_at: Option<Instant>) -> Self {
         Self {
             taken_at,
-            taken,
-            completed,
-            bytes_read,
-            bytes_written,
-            errors,
-            faults,
+            ..Self::default()
         }
     }
 
@@ -52,7 +48,7 @@ impl Pass {
         self.errors += u64::from(status != Status::Ok);
     }
 
-    /// One look at the clock serves all requests of the pass: they become visible together.
+    /// Writes the counts down.
     #[inline]
     pub(super) fn record(&self, records: &mut Records<'_>) {
         let counters = records.counters;
@@ -61,11 +57,15 @@ impl Pass {
         counters.bytes_written.add(self.bytes_written);
         counters.errors.add(self.errors);
         counters.driver_faults.add(self.faults);
+    }
+
+    /// Writes down how long the requests that were taken and completed in this pass took. All of them became
+    /// visible together, just now.
+    #[inline]
+    pub(super) fn record_latency(&self, records: &mut Records<'_>) {
         if self.completed > 0 {
-            let latency = self.taken_at.elapsed().as_nanos() as u64;
-            let latency = latency.clamp(1, LATENCY_NS_MAX);
-            // In range by the clamp, so it never fails.
-            let _ = records.latency.record_n(latency, self.completed);
+            let done = records.latency.now_for(self.taken_at);
+            records.latency.record(self.taken_at, done, self.completed);
         }
     }
 }

@@ -1,17 +1,17 @@
-//! One pass over a virtqueue: take what is there, hand it to the backend, return what is done.
+//! The data path of one virtqueue, whatever its format: the one place that chooses.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
-use super::in_flight::{InFlight, InFlightTable};
-use super::pass::Pass;
-use super::rest::{Health, Rest};
+use super::queue_poller::QueuePoller;
+use super::rest::Rest;
 use super::{QueueSetup, Records, Report};
-use crate::backend::{BackendQueue, Outcome, Submission, Token};
-use crate::blk::{Geometry, Ranges, Request, Status, parse};
-use crate::limits::PASS_REQUESTS_MAX;
-use crate::mem::{FaultGuard, Iova, RegionTable};
-use crate::ring::{Chain, DriverFault, Head, QueueConfig, SetupError, SplitQueue};
+use crate::backend::BackendQueue;
+use crate::blk::Geometry;
+use crate::mem::{FaultGuard, RegionTable};
+use crate::ring::{
+    Backlog, DeviceQueue, DriverFault, InOrder, PackedQueue, RingFeatures, SetupError, SplitQueue,
+};
 
 /// What a pass did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,18 +22,28 @@ pub enum Progress {
     Idle,
 }
 
-/// The data path of one virtqueue. Made, used and dropped on one thread.
+/// Serves one virtqueue. Made, used and dropped on one thread.
 #[derive(Debug)]
-pub struct Poller {
-    queue: SplitQueue,
-    config: QueueConfig,
-    table: Arc<RegionTable>,
-    guard: FaultGuard,
-    in_flight: InFlightTable,
-    /// A chain that the backend had no room for.
-    stalled: Option<Head>,
-    health: Health,
-    fault: Option<DriverFault>,
+pub struct Poller(Format);
+
+#[derive(Debug)]
+enum Format {
+    Split(QueuePoller<SplitQueue>),
+    SplitInOrder(QueuePoller<InOrder<SplitQueue>>),
+    Packed(QueuePoller<PackedQueue>),
+    PackedInOrder(QueuePoller<InOrder<PackedQueue>>),
+}
+
+/// Does the same with a poller of every format; the loop over requests is inside of it.
+macro_rules! with {
+    ($format:expr, $poller:ident => $what:expr) => {
+        match $format {
+            Format::Split($poller) => $what,
+            Format::SplitInOrder($poller) => $what,
+            Format::Packed($poller) => $what,
+            Format::PackedInOrder($poller) => $what,
+        }
+    };
 }
 
 impl Poller {
@@ -52,354 +62,108 @@ impl Poller {
     ///
     /// [`SetupError`] when the queue is not in that memory.
     pub(super) fn resume(rest: Rest, table: Arc<RegionTable>) -> Result<Self, SetupError> {
-        let Rest {
-            config,
-            health,
-            fault,
-        } = rest;
+        let config = &rest.config;
+        let size = config.size;
+        let packed = config.features.contains(RingFeatures::RING_PACKED);
+        let in_order = config.features.contains(RingFeatures::IN_ORDER);
+        // Before the first touch: a ring part may lie on a missing page.
         let guard = FaultGuard::new(Arc::clone(&table));
-        let queue = SplitQueue::new(&config, &table)?;
-        queue.suppress_kicks();
-        Ok(Self {
-            queue,
-            config,
-            table,
-            guard,
-            in_flight: InFlightTable::new(config.size),
-            stalled: None,
-            health,
-            fault,
-        })
+        Ok(Self(match (packed, in_order) {
+            (false, false) => {
+                let queue = SplitQueue::new(config, &table)?;
+                Format::Split(QueuePoller::new(queue, rest, table, guard))
+            }
+            (false, true) => {
+                let queue = InOrder::new(SplitQueue::new(config, &table)?, size);
+                Format::SplitInOrder(QueuePoller::new(queue, rest, table, guard))
+            }
+            (true, false) => {
+                let queue = PackedQueue::new(config, &table)?;
+                Format::Packed(QueuePoller::new(queue, rest, table, guard))
+            }
+            (true, true) => {
+                let queue = InOrder::new(PackedQueue::new(config, &table)?, size);
+                Format::PackedInOrder(QueuePoller::new(queue, rest, table, guard))
+            }
+        }))
     }
 
-    /// Returns the virtqueue.
-    pub fn queue(&mut self) -> &mut SplitQueue {
-        &mut self.queue
+    /// Does one bounded pass. What was completed is visible to the driver when it returns; whether to
+    /// interrupt it is the caller's to ask.
+    #[inline]
+    pub fn poll_once<B: BackendQueue>(
+        &mut self,
+        backend: &mut B,
+        geometry: &Geometry,
+        records: &mut Records<'_>,
+    ) -> Progress {
+        with!(&mut self.0, poller => poller.poll_once(backend, geometry, records))
+    }
+
+    /// Finishes what is in flight, waiting for at most `time`; abandons the rest and answers it with an
+    /// error.
+    pub fn drain<B: BackendQueue>(
+        &mut self,
+        backend: &mut B,
+        time: Duration,
+        records: &mut Records<'_>,
+    ) -> Report {
+        with!(&mut self.0, poller => poller.drain(backend, time, records))
+    }
+
+    /// Returns what is left of this poller, drained with `report`, without its memory.
+    pub(super) fn rest(&self, report: Report) -> Rest {
+        with!(&self.0, poller => poller.rest(report))
     }
 
     /// Returns whether new chains are still taken.
+    #[inline]
     pub fn is_running(&self) -> bool {
-        self.health != Health::Stopped
+        with!(&self.0, poller => poller.is_running())
     }
 
     /// Returns the driver's first breach of the specification.
+    #[inline]
     pub fn fault(&self) -> Option<DriverFault> {
-        self.fault
+        with!(&self.0, poller => poller.fault())
     }
 
     /// Returns how many requests the backend has.
+    #[inline]
     pub fn in_flight(&self) -> usize {
-        self.in_flight.len()
+        with!(&self.0, poller => poller.in_flight())
     }
 
     /// Returns whether a worker may sleep now: everything that can happen to the queue wakes it.
     /// `completions_signalled` tells whether the backend's completions do.
     pub fn may_sleep(&self, completions_signalled: bool) -> bool {
-        if self.in_flight.len() > 0 {
-            completions_signalled
-        } else {
-            // Nothing is pending, so nothing tells when the backend has room again.
-            self.stalled.is_none()
-        }
+        with!(&self.0, poller => poller.may_sleep(completions_signalled))
     }
 
-    /// Does one bounded pass. What was completed is visible to the driver when it returns; whether to
-    /// interrupt it is the caller's to ask of the queue.
+    /// Returns what the driver has not taken back if it asked for an interrupt since
+    /// [`interrupt_settled`](Self::interrupt_settled).
     #[inline]
-    pub fn poll_once<Q: BackendQueue>(
-        &mut self,
-        backend: &mut Q,
-        geometry: &Geometry,
-        records: &mut Records<'_>,
-    ) -> Progress {
-        let mut moved = 0;
-        if self.in_flight.len() > 0 {
-            moved += self.reap(backend, records);
-        }
-        if self.is_running() {
-            match self.next() {
-                Ok(Some(head)) => moved += self.take_batch(head, backend, geometry, records),
-                Ok(None) => {}
-                Err(fault) => self.stop(fault, records),
-            }
-        }
-        self.queue.publish();
-        if moved == 0 {
-            Progress::Idle
-        } else {
-            Progress::Busy(moved)
-        }
+    pub fn interrupt_wanted(&mut self) -> Option<Backlog> {
+        with!(&mut self.0, poller => poller.queue().interrupt_wanted())
     }
 
-    /// Finishes what is in flight, waiting until `deadline`; abandons the rest and answers it with an
-    /// error.
-    pub fn drain<Q: BackendQueue>(
-        &mut self,
-        backend: &mut Q,
-        deadline: Instant,
-        records: &mut Records<'_>,
-    ) -> Report {
-        while self.in_flight.len() > 0 && Instant::now() < deadline {
-            self.reap(backend, records);
-            self.queue.publish();
-        }
-        let abandoned = self.in_flight.len();
-        if abandoned > 0 {
-            backend.abandon();
-            self.fail_in_flight(records);
-        }
-        let mut next_avail = self.queue.next_avail();
-        if let Some(head) = self.stalled.take() {
-            // Taken but never started: the next one to serve this queue takes it again.
-            head.abandon();
-            next_avail = next_avail.wrapping_sub(1);
-        }
-        Report {
-            next_avail: Some(next_avail),
-            abandoned,
-        }
-    }
-
-    /// Answers everything in flight with an error. The backend has let go of it.
-    #[cold]
-    fn fail_in_flight(&mut self, records: &mut Records<'_>) {
-        let errno = nix::errno::Errno::ETIMEDOUT as i32;
-        let mut pass = Pass::starting_at(Instant::now());
-        for token in 0..self.config.size {
-            self.finish(token, Outcome::Failed { errno }, &mut pass, records);
-        }
-        records.counters.driver_faults.add(pass.faults);
-        self.queue.publish();
-    }
-
-    /// Returns what is left of this poller, drained with `report`, without its memory.
-    pub(super) fn rest(&self, report: Report) -> Rest {
-        let config = QueueConfig {
-            next_avail: report.next_avail.unwrap_or(self.config.next_avail),
-            ..self.config
-        };
-        Rest {
-            config,
-            health: self.health,
-            fault: self.fault,
-        }
-    }
-
+    /// Notes that the driver was interrupted, or did not ask for it.
     #[inline]
-    fn next(&mut self) -> Result<Option<Head>, DriverFault> {
-        match self.stalled.take() {
-            Some(head) => Ok(Some(head)),
-            None => self.queue.pop(),
-        }
+    pub fn interrupt_settled(&mut self) {
+        with!(&mut self.0, poller => poller.queue().interrupt_settled());
     }
 
-    /// Takes requests from `head` on until there are no more or the pass is full. Apart from
-    /// `poll_once` so that an idle pass does not pay for the large frame.
-    #[inline(never)]
-    fn take_batch<Q: BackendQueue>(
-        &mut self,
-        head: Head,
-        backend: &mut Q,
-        geometry: &Geometry,
-        records: &mut Records<'_>,
-    ) -> usize {
-        let taken_at = Instant::now();
-        let table = Arc::clone(&self.table);
-        let mut chain = Chain::new(&table);
-        let mut ranges = Ranges::new();
-        let mut pass = Pass::starting_at(taken_at);
-        let mut next = Some(head);
-        while let Some(head) = next {
-            if let Some(head) =
-                self.serve(head, &mut chain, &mut ranges, backend, geometry, &mut pass)
-            {
-                self.stalled = Some(head);
-                break;
-            }
-            if pass.is_full() {
-                break;
-            }
-            next = match self.next() {
-                Ok(next) => next,
-                Err(fault) => {
-                    self.stop(fault, records);
-                    None
-                }
-            };
-        }
-        backend.commit();
-        pass.record(records);
-        pass.taken
+    /// Asks the driver to kick at the next chain. Returns whether one is there already.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverFault`] when the ring makes no sense.
+    pub fn request_kick(&mut self) -> Result<bool, DriverFault> {
+        with!(&mut self.0, poller => poller.queue().request_kick())
     }
 
-    /// Serves one chain. Returns its head when the backend has no room for it.
-    #[inline]
-    fn serve<'table, Q: BackendQueue>(
-        &mut self,
-        head: Head,
-        chain: &mut Chain<'table>,
-        ranges: &mut Ranges,
-        backend: &mut Q,
-        geometry: &Geometry,
-        pass: &mut Pass,
-    ) -> Option<Head> {
-        if self.in_flight.contains(head.index()) {
-            self.break_queue(DriverFault::HeadInFlight(head.index()), pass);
-            pass.taken += 1;
-            head.abandon();
-            return None;
-        }
-        let resolved = self.queue.resolve(&head, chain);
-        let status = chain.last_writable();
-        let mut parsed = resolved.and_then(|()| parse(chain, ranges, geometry));
-        if self.guard.take() {
-            // Zeros stood in for part of what was read: it must not reach the storage.
-            parsed = Err(DriverFault::MemoryMissing);
-        }
-        let request = match parsed {
-            Ok(_) if self.health != Health::Sound => Request::Answer(Status::IoError),
-            Ok(request) => request,
-            Err(fault) => {
-                self.break_queue(fault, pass);
-                Request::Answer(Status::IoError)
-            }
-        };
-        let Some(status) = status else {
-            // Nowhere to answer: the driver will have to reset the queue to get this chain back.
-            pass.taken += 1;
-            head.abandon();
-            return None;
-        };
-        let (read_bytes, write_bytes) = (request.read_bytes(), request.write_bytes());
-        let (outcome, written) = match request {
-            Request::Answer(answer) => (answer, 0),
-            Request::GetId(into) => (Status::Ok, write_serial(geometry, into)),
-            Request::Operation(operation) => match backend.submit(head.index(), operation) {
-                Submission::Complete(outcome) => (status_of(outcome), read_bytes as u32),
-                Submission::Pending => {
-                    let (read_bytes, write_bytes) = (read_bytes as u32, write_bytes as u32);
-                    let taken_at = pass.taken_at;
-                    let request = InFlight {
-                        head,
-                        status,
-                        read_bytes,
-                        write_bytes,
-                        taken_at,
-                    };
-                    self.in_flight.insert(request);
-                    pass.taken += 1;
-                    return None;
-                }
-                Submission::Busy => return Some(head),
-            },
-        };
-        pass.taken += 1;
-        pass.bytes_read += read_bytes;
-        pass.bytes_written += write_bytes;
-        let outcome = self.answer(head, status, outcome, written, pass);
-        pass.count(outcome);
-        None
+    /// Tells the driver not to kick.
+    pub fn suppress_kicks(&mut self) {
+        with!(&mut self.0, poller => poller.queue().suppress_kicks());
     }
-
-    /// Writes the status of a chain and returns the chain. Returns the status written.
-    #[inline]
-    fn answer(
-        &mut self,
-        head: Head,
-        at: Iova,
-        mut status: Status,
-        written: u32,
-        pass: &mut Pass,
-    ) -> Status {
-        // The address was resolved in this very table.
-        let _ = self.table.store_byte(at, status as u8);
-        if self.guard.take() {
-            // What was read or written on the way was not the driver's memory.
-            self.break_queue(DriverFault::MemoryMissing, pass);
-            status = Status::IoError;
-            let _ = self.table.store_byte(at, status as u8);
-        }
-        let written = if status == Status::Ok { written } else { 0 };
-        self.queue.push(head, written.saturating_add(1));
-        status
-    }
-
-    /// Returns what the backend has finished.
-    fn reap<Q: BackendQueue>(&mut self, backend: &mut Q, records: &mut Records<'_>) -> usize {
-        let mut pass = Pass::starting_at(Instant::now());
-        let mut reaped = 0;
-        while reaped < PASS_REQUESTS_MAX
-            && let Some((token, outcome)) = backend.complete()
-        {
-            reaped += 1;
-            self.finish(token, outcome, &mut pass, records);
-        }
-        records.counters.driver_faults.add(pass.faults);
-        reaped
-    }
-
-    fn finish(
-        &mut self,
-        token: Token,
-        outcome: Outcome,
-        pass: &mut Pass,
-        records: &mut Records<'_>,
-    ) {
-        let Some(request) = self.in_flight.remove(token) else {
-            return;
-        };
-        let InFlight {
-            head,
-            status,
-            read_bytes,
-            write_bytes,
-            taken_at,
-        } = request;
-        let status = self.answer(head, status, status_of(outcome), read_bytes, pass);
-        let counters = records.counters;
-        counters.requests.add(1);
-        counters.bytes_read.add(u64::from(read_bytes));
-        counters.bytes_written.add(u64::from(write_bytes));
-        counters.errors.add(u64::from(status != Status::Ok));
-        let latency = pass.taken_at.saturating_duration_since(taken_at);
-        records.latency.saturating_record(latency.as_nanos() as u64);
-    }
-
-    /// Notes a breach that leaves the ring usable.
-    #[cold]
-    fn break_queue(&mut self, fault: DriverFault, pass: &mut Pass) {
-        pass.faults += 1;
-        self.fault.get_or_insert(fault);
-        if self.health == Health::Sound {
-            self.health = Health::Failing;
-        }
-    }
-
-    /// Notes a breach after which the ring cannot be read any more.
-    #[cold]
-    fn stop(&mut self, fault: DriverFault, records: &mut Records<'_>) {
-        records.counters.driver_faults.add(1);
-        self.fault.get_or_insert(fault);
-        self.health = Health::Stopped;
-    }
-}
-
-#[inline]
-fn status_of(outcome: Outcome) -> Status {
-    match outcome {
-        Outcome::Done => Status::Ok,
-        Outcome::Failed { .. } => Status::IoError,
-        Outcome::Unsupported => Status::Unsupported,
-    }
-}
-
-/// Writes as much of the serial as fits. Returns how many bytes that is.
-fn write_serial(geometry: &Geometry, into: &[crate::mem::Segment<'_>]) -> u32 {
-    let mut written = 0;
-    for segment in into {
-        let rest = &geometry.serial[written..];
-        segment.copy_from(rest);
-        written += rest.len().min(segment.len());
-    }
-    written as u32
 }

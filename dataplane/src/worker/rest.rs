@@ -30,9 +30,4 @@ impl Rest {
             fault: None,
         }
     }
-
-    /// Returns the index of the next avail entry to take.
-    pub(super) fn next_avail(self) -> u16 {
-        self.config.next_avail
-    }
 }

@@ -19,6 +19,8 @@ pub struct QueueSetup {
 pub struct Report {
     /// The next avail entry that would have been taken; `None` when no queue was served.
     pub next_avail: Option<u16>,
+    /// Packed: the next used descriptor that would have been written.
+    pub next_used: u16,
     /// Requests that the backend did not finish in time; they were abandoned and answered with an
     /// error.
     pub abandoned: usize,

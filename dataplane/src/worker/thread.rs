@@ -1,16 +1,18 @@
 //! The thread itself: pinned, it polls its queue and listens to control, until it is told to end.
 
 use std::io;
+use std::num::NonZeroU32;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use core_affinity::CoreId;
 use crossbeam::atomic::AtomicCell;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use quanta::Clock;
 
 use super::rest::Rest;
 use super::{
@@ -22,7 +24,7 @@ use crate::blk::Geometry;
 use crate::limits::DRAIN_MS_MAX;
 use crate::mem::RegionTable;
 use crate::ring::{DriverFault, SetupError};
-use crate::stats::{Histogram, QueueCounters, new_histogram};
+use crate::stats::{LatencyRecorder, QueueCounters};
 
 /// How to run a worker.
 #[derive(Clone, Debug)]
@@ -35,6 +37,8 @@ pub struct WorkerConfig {
     pub mode: PollMode,
     /// How long an interrupt may be held while more completions are on their way; zero for not at all.
     pub interrupt_hold: Duration,
+    /// One pass in this many is timed for the latency histogram.
+    pub latency_sample: NonZeroU32,
     /// The disk, as the backend knows it.
     pub geometry: Geometry,
 }
@@ -88,8 +92,11 @@ where
         cpu,
         mode,
         interrupt_hold,
+        latency_sample,
         geometry,
     } = config;
+    // Calibrated once a process.
+    let clock = Clock::new();
     // A worker that sleeps whenever it can does not spin for a held interrupt either.
     let hold = if mode == PollMode::Event {
         Duration::ZERO
@@ -109,7 +116,8 @@ where
                 idle: IdlePolicy::new(mode),
                 moderation: Moderation::new(hold),
                 counters: shared_counters,
-                latency: Box::new(new_histogram()),
+                latency: LatencyRecorder::new(clock.clone(), latency_sample),
+                clock,
                 fault: shared_fault,
                 fault_shown: false,
                 poller: None,
@@ -153,7 +161,8 @@ struct Service<Q, N> {
     idle: IdlePolicy,
     moderation: Moderation,
     counters: Arc<QueueCounters>,
-    latency: Box<Histogram>,
+    latency: LatencyRecorder,
+    clock: Clock,
     fault: Arc<AtomicCell<Option<DriverFault>>>,
     fault_shown: bool,
     poller: Option<Poller>,
@@ -202,7 +211,7 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
                     self.show_fault();
                 }
                 if self.moderation.is_holding() {
-                    if self.moderation.waited(Instant::now) == Interrupt::Raise {
+                    if self.moderation.waited(|| self.clock.now()) == Interrupt::Raise {
                         self.interrupt();
                     }
                     // The driver is about to be interrupted, so this queue is not idle.
@@ -212,7 +221,7 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
                     return false;
                 }
                 // No spin-loop hint: on a CPU of its own it saves nothing, and it makes the next look late.
-                self.idle.idle(Instant::now) == Idle::Spin || !self.may_sleep()
+                self.idle.idle(|| self.clock.now()) == Idle::Spin || !self.may_sleep()
             }
         }
     }
@@ -231,13 +240,13 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
         let Some(poller) = &mut self.poller else {
             return;
         };
-        match poller.queue().interrupt_wanted() {
+        match poller.interrupt_wanted() {
             None => {
                 self.moderation.settle();
-                poller.queue().interrupt_settled();
+                poller.interrupt_settled();
             }
             Some(backlog) => {
-                if self.moderation.completed(backlog, Instant::now) == Interrupt::Raise {
+                if self.moderation.completed(backlog, || self.clock.now()) == Interrupt::Raise {
                     self.interrupt();
                 }
             }
@@ -249,7 +258,7 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
         let wanted = self
             .poller
             .as_mut()
-            .and_then(|poller| poller.queue().interrupt_wanted());
+            .and_then(|poller| poller.interrupt_wanted());
         if wanted.is_some() {
             self.interrupt();
         }
@@ -260,7 +269,7 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
         let Some(poller) = &mut self.poller else {
             return;
         };
-        poller.queue().interrupt_settled();
+        poller.interrupt_settled();
         self.moderation.settle();
         self.counters.interrupts.add(1);
         if self.notifier.interrupt().is_err() {
@@ -286,7 +295,7 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
             Command::Start(setup) => Answer::Started(self.start(&setup)),
             Command::Stop => Answer::Stopped(self.stop()),
             Command::Remap(table) => Answer::Started(self.remap(table)),
-            Command::Latency(empty) => Answer::Latency(std::mem::replace(&mut self.latency, empty)),
+            Command::Latency(empty) => Answer::Latency(self.latency.swap(empty)),
             Command::Exit => {
                 self.stop();
                 return false;
@@ -327,19 +336,22 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
         self.poller = Some(Poller::resume(rest, table)?);
         self.resting = None;
         self.idle.busy();
-        Ok(rest.next_avail())
+        Ok(rest.config.next_avail)
     }
 
     fn drain(&mut self) -> Report {
         let Some(poller) = &mut self.poller else {
             return Report::default();
         };
-        let deadline = Instant::now() + Duration::from_millis(DRAIN_MS_MAX);
         let mut records = Records {
             counters: &self.counters,
             latency: &mut self.latency,
         };
-        let report = poller.drain(&mut self.backend, deadline, &mut records);
+        let report = poller.drain(
+            &mut self.backend,
+            Duration::from_millis(DRAIN_MS_MAX),
+            &mut records,
+        );
         self.interrupt_if_wanted();
         report
     }
@@ -347,7 +359,8 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
     fn stop(&mut self) -> Report {
         let report = match self.resting.take() {
             Some(rest) => Report {
-                next_avail: Some(rest.next_avail()),
+                next_avail: Some(rest.config.next_avail),
+                next_used: rest.config.next_used,
                 abandoned: 0,
             },
             None => self.drain(),
@@ -381,11 +394,11 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
         let Some(poller) = &mut self.poller else {
             return true;
         };
-        match poller.queue().request_kick() {
+        match poller.request_kick() {
             Ok(false) => true,
             // A request came in between, or the next pass finds out what is wrong.
             Ok(true) | Err(_) => {
-                poller.queue().suppress_kicks();
+                poller.suppress_kicks();
                 false
             }
         }
@@ -394,7 +407,7 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
     fn disarm(&mut self) {
         self.idle.busy();
         if let Some(poller) = &mut self.poller {
-            poller.queue().suppress_kicks();
+            poller.suppress_kicks();
         }
         // An event-driven worker is about to sleep again: it leaves its eventfd where it is.
         if self.listening && self.idle.mode() != PollMode::Event {

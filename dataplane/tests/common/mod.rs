@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub)]
 
 use std::io;
+use std::num::NonZeroU32;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -73,6 +74,7 @@ impl Rig {
             cpu: None,
             mode,
             interrupt_hold: Duration::from_micros(100),
+            latency_sample: NonZeroU32::MIN,
             geometry: backend.geometry().clone(),
         };
         let queue = backend.open_queue().unwrap();

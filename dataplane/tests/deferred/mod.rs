@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -191,7 +192,7 @@ impl BackendQueue for DeferredQueue {
 
 fn addresses(segments: &[Segment<'_>]) -> Vec<(usize, usize)> {
     let address = |segment: &Segment<'_>| {
-        let start = segment.ptr_guard_mut().as_ptr() as usize;
+        let start = segment.as_ptr() as usize;
         (start, segment.len())
     };
     segments.iter().map(address).collect()
@@ -205,13 +206,15 @@ fn carry_out(disk: &mut [u8], kept: &Kept) {
     let mut at = range.start_bytes() as usize;
     for &(start, length) in segments {
         let bytes = &mut disk[at..at + length];
+        let start = NonNull::new(start as *mut u8).unwrap();
         // SAFETY: the worker keeps the memory of a pending operation mapped until its token is returned
         // or `abandon` has returned; `finish_as` holds the lock that both need.
-        let memory = unsafe { Segment::new(start as *mut u8, length) };
-        match kept {
+        let memory = unsafe { Segment::new(start, length) };
+        let copied = match kept {
             Kept::Read(..) => memory.copy_from(bytes),
-            _ => drop(memory.copy_to(bytes)),
-        }
+            _ => memory.copy_to(bytes),
+        };
+        assert_eq!(copied, length);
         at += length;
     }
     assert_eq!(at as u64, range.start_bytes() + range.bytes());

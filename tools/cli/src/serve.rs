@@ -1,6 +1,7 @@
 //! `pollux serve`: the daemon, in the foreground.
 
 use std::io::IsTerminal;
+use std::num::NonZeroU32;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -57,6 +58,9 @@ pub(crate) struct ServeArgs {
     /// choice), others (its choice without those of --cpus), or a list
     #[arg(long, default_value = "worker", value_name = "WHICH")]
     irq_cpus: InterruptCpus,
+    /// Time one request in about this many for the latency histogram
+    #[arg(long, default_value = "1", value_name = "N")]
+    latency_sample: NonZeroU32,
     /// Attach to this driver of the vDPA bus: virtio (a disk /dev/vdX here) or vhost (a guest)
     #[arg(long)]
     attach: Option<Driver>,
@@ -135,6 +139,7 @@ impl ServeArgs {
             },
             interrupt_hold: Duration::from_micros(self.irq_hold_us),
             interrupt_cpus: self.irq_cpus,
+            latency_sample: self.latency_sample,
             msg_timeout_s: self.msg_timeout,
         })
     }

@@ -1,0 +1,434 @@
+//! One pass over a virtqueue: take what is there, hand it to the backend, return what is done.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quanta::Instant;
+
+use super::in_flight::{InFlight, InFlightTable};
+use super::pass::Pass;
+use super::rest::{Health, Rest};
+use super::{Progress, Records, Report};
+use crate::backend::{BackendQueue, Outcome, Submission, Token};
+use crate::blk::{Geometry, Ranges, Request, Status, parse};
+use crate::limits::PASS_REQUESTS_MAX;
+use crate::mem::{Direction, FaultGuard, RegionTable, Segment};
+use crate::ring::{Chain, DeviceQueue, Done, DriverFault, Head, QueueConfig};
+
+/// The data path of one virtqueue of one format. Made, used and dropped on one thread.
+#[derive(Debug)]
+pub(super) struct QueuePoller<Q> {
+    table: Arc<RegionTable>,
+    state: State<Q>,
+}
+
+/// What changes from request to request, apart from the memory that they lie in.
+#[derive(Debug)]
+struct State<Q> {
+    queue: Q,
+    config: QueueConfig,
+    guard: FaultGuard,
+    in_flight: InFlightTable,
+    /// The backend had no room for the next chain.
+    stalled: bool,
+    health: Health,
+    fault: Option<DriverFault>,
+}
+
+impl<Q: DeviceQueue> QueuePoller<Q> {
+    /// Returns a poller that goes on with `rest` over `queue` in the memory of `table`, with kicks
+    /// suppressed. `guard` watches that memory.
+    pub(super) fn new(
+        mut queue: Q,
+        rest: Rest,
+        table: Arc<RegionTable>,
+        guard: FaultGuard,
+    ) -> Self {
+        queue.suppress_kicks();
+        let Rest {
+            config,
+            health,
+            fault,
+        } = rest;
+        Self {
+            table,
+            state: State {
+                queue,
+                config,
+                guard,
+                in_flight: InFlightTable::new(config.size),
+                stalled: false,
+                health,
+                fault,
+            },
+        }
+    }
+
+    #[inline]
+    pub(super) fn queue(&mut self) -> &mut Q {
+        &mut self.state.queue
+    }
+
+    /// Returns whether new chains are still taken.
+    #[inline]
+    pub(super) fn is_running(&self) -> bool {
+        self.state.health != Health::Stopped
+    }
+
+    #[inline]
+    pub(super) fn fault(&self) -> Option<DriverFault> {
+        self.state.fault
+    }
+
+    #[inline]
+    pub(super) fn in_flight(&self) -> usize {
+        self.state.in_flight.len()
+    }
+
+    #[inline]
+    pub(super) fn may_sleep(&self, completions_signalled: bool) -> bool {
+        if self.in_flight() > 0 {
+            completions_signalled
+        } else {
+            // Nothing is pending, so nothing tells when the backend has room again.
+            !self.state.stalled
+        }
+    }
+
+    #[inline]
+    pub(super) fn poll_once<B: BackendQueue>(
+        &mut self,
+        backend: &mut B,
+        geometry: &Geometry,
+        records: &mut Records<'_>,
+    ) -> Progress {
+        let Self { table, state } = self;
+        let mut moved = 0;
+        if state.in_flight.len() > 0 {
+            moved += state.reap(table, backend, records);
+        }
+        if state.health != Health::Stopped {
+            match state.queue.has_available() {
+                Ok(true) => moved += state.take_batch(table, backend, geometry, records),
+                Ok(false) => {}
+                Err(fault) => state.stop(fault, records),
+            }
+        }
+        if moved == 0 {
+            Progress::Idle
+        } else {
+            Progress::Busy(moved)
+        }
+    }
+
+    pub(super) fn drain<B: BackendQueue>(
+        &mut self,
+        backend: &mut B,
+        time: Duration,
+        records: &mut Records<'_>,
+    ) -> Report {
+        let deadline = std::time::Instant::now() + time;
+        let Self { table, state } = self;
+        while state.in_flight.len() > 0 && std::time::Instant::now() < deadline {
+            state.reap(table, backend, records);
+        }
+        let abandoned = state.in_flight.len();
+        if abandoned > 0 {
+            backend.abandon();
+            state.fail_in_flight(table, records);
+        }
+        let (next_avail, next_used) = state.queue.position();
+        Report {
+            next_avail: Some(next_avail),
+            next_used,
+            abandoned,
+        }
+    }
+
+    /// Returns what is left of this poller, drained with `report`, without its memory.
+    pub(super) fn rest(&self, report: Report) -> Rest {
+        let config = QueueConfig {
+            next_avail: report.next_avail.unwrap_or(self.state.config.next_avail),
+            next_used: report.next_used,
+            ..self.state.config
+        };
+        Rest {
+            config,
+            health: self.state.health,
+            fault: self.state.fault,
+        }
+    }
+}
+
+impl<Q: DeviceQueue> State<Q> {
+    /// Takes requests until there are no more or the pass is full. Apart from `poll_once` so that an idle
+    /// pass does not pay for the large frame.
+    #[inline(never)]
+    fn take_batch<B: BackendQueue>(
+        &mut self,
+        table: &RegionTable,
+        backend: &mut B,
+        geometry: &Geometry,
+        records: &mut Records<'_>,
+    ) -> usize {
+        let mut pass = Pass::starting_at(records.latency.begin());
+        let mut chain = Chain::new(table);
+        let mut ranges = Ranges::new();
+        self.stalled = false;
+        while !pass.is_full() {
+            match self.queue.take(&mut chain) {
+                Ok(Some(head)) => {
+                    self.serve(head, &mut chain, &mut ranges, backend, geometry, &mut pass);
+                }
+                Ok(None) => break,
+                Err(fault) => self.stop(fault, records),
+            }
+            if self.stalled || self.health == Health::Stopped {
+                break;
+            }
+        }
+        backend.commit();
+        self.queue.publish();
+        pass.record(records);
+        pass.record_latency(records);
+        pass.taken
+    }
+
+    /// Serves one chain, or puts it back where the backend has no room for it.
+    #[inline]
+    fn serve<'table, B: BackendQueue>(
+        &mut self,
+        head: Head,
+        chain: &mut Chain<'table>,
+        ranges: &mut Ranges,
+        backend: &mut B,
+        geometry: &Geometry,
+        pass: &mut Pass,
+    ) {
+        if self.in_flight.contains(head.id()) {
+            self.break_queue(DriverFault::HeadInFlight(head.id()), pass);
+            return self.give_up(head, pass);
+        }
+        let last_byte = chain.last_writable();
+        let mut parsed = parse(chain, ranges, geometry);
+        if self.guard.take() {
+            // Zeros stood in for part of what was read: it must not reach the storage.
+            parsed = Err(DriverFault::MemoryMissing);
+        }
+        let request = match parsed {
+            Ok(_) if self.health != Health::Sound => Request::Answer(Status::IoError),
+            Ok(request) => request,
+            Err(fault) => {
+                self.break_queue(fault, pass);
+                Request::Answer(Status::IoError)
+            }
+        };
+        let Some((last_byte, status_at)) = last_byte else {
+            return self.give_up(head, pass);
+        };
+        let (read_bytes, write_bytes) = (request.read_bytes(), request.write_bytes());
+        let answer = match request {
+            Request::Answer(status) => Answer::of(status, 0),
+            Request::GetId(into) => Answer::in_part(write_serial(geometry, into)),
+            Request::Operation(operation) => match backend.submit(head.id(), operation) {
+                Submission::Complete(outcome) => Answer::of(status_of(outcome), read_bytes as u32),
+                Submission::Pending => {
+                    pass.taken += 1;
+                    return self.in_flight.insert(InFlight {
+                        head,
+                        status_at,
+                        read_bytes: read_bytes as u32,
+                        write_bytes: write_bytes as u32,
+                        taken_at: pass.taken_at,
+                    });
+                }
+                Submission::Busy => {
+                    self.stalled = true;
+                    return self.queue.put_back(head);
+                }
+            },
+        };
+        pass.taken += 1;
+        pass.bytes_read += read_bytes;
+        pass.bytes_written += write_bytes;
+        let (done, status) = self.answer(head, last_byte, answer, pass);
+        self.queue.push(done);
+        pass.count(status);
+    }
+
+    /// Keeps a chain that cannot be answered: the driver has to reset the queue to get it back.
+    #[cold]
+    fn give_up(&mut self, head: Head, pass: &mut Pass) {
+        pass.taken += 1;
+        if Q::IN_ORDER {
+            // Nothing behind it can go back either.
+            self.health = Health::Stopped;
+        }
+        head.abandon();
+    }
+
+    /// Writes the status of a chain into `last_byte`. Returns the chain, to be pushed, and the status.
+    #[inline]
+    fn answer(
+        &mut self,
+        head: Head,
+        last_byte: Segment<'_>,
+        answer: Answer,
+        pass: &mut Pass,
+    ) -> (Done, Status) {
+        let Answer {
+            mut status,
+            written,
+            whole,
+        } = answer;
+        last_byte.store_last(status as u8);
+        if self.guard.take() {
+            // What was read or written on the way was not the driver's memory.
+            self.break_queue(DriverFault::MemoryMissing, pass);
+            status = Status::IoError;
+            last_byte.store_last(status as u8);
+            self.guard.take();
+        }
+        let done = match status {
+            Status::Ok if whole => head.done_whole(written.saturating_add(1)),
+            Status::Ok => head.done(written.saturating_add(1)),
+            _ => head.done(1),
+        };
+        (done, status)
+    }
+
+    /// Returns what the backend has finished.
+    #[inline(never)]
+    fn reap<B: BackendQueue>(
+        &mut self,
+        table: &RegionTable,
+        backend: &mut B,
+        records: &mut Records<'_>,
+    ) -> usize {
+        let mut pass = Pass::default();
+        let mut reaped = 0;
+        let mut now = None;
+        while reaped < PASS_REQUESTS_MAX
+            && let Some((token, outcome)) = backend.complete()
+        {
+            reaped += 1;
+            self.finish(table, token, outcome, &mut now, &mut pass, records);
+        }
+        self.queue.publish();
+        pass.record(records);
+        reaped
+    }
+
+    /// `now` is filled at the first timed request, for all of a pass.
+    fn finish(
+        &mut self,
+        table: &RegionTable,
+        token: Token,
+        outcome: Outcome,
+        now: &mut Option<Instant>,
+        pass: &mut Pass,
+        records: &mut Records<'_>,
+    ) {
+        let Some(request) = self.in_flight.remove(token) else {
+            return;
+        };
+        let InFlight {
+            head,
+            status_at,
+            read_bytes,
+            write_bytes,
+            taken_at,
+        } = request;
+        let answer = Answer::of(status_of(outcome), read_bytes);
+        let last_byte = table.segment(status_at, 1, Direction::Writable);
+        let Ok(last_byte) = last_byte else {
+            // It was resolved in this very table, so this does not happen.
+            return self.give_up(head, pass);
+        };
+        let (done, status) = self.answer(head, last_byte, answer, pass);
+        self.queue.push(done);
+        pass.bytes_read += u64::from(read_bytes);
+        pass.bytes_written += u64::from(write_bytes);
+        pass.count(status);
+        *now = now.or_else(|| records.latency.now_for(taken_at));
+        records.latency.record(taken_at, *now, 1);
+    }
+
+    /// Answers everything in flight with an error. The backend has let go of it.
+    #[cold]
+    fn fail_in_flight(&mut self, table: &RegionTable, records: &mut Records<'_>) {
+        let errno = nix::errno::Errno::ETIMEDOUT as i32;
+        let mut pass = Pass::default();
+        for token in 0..self.config.size {
+            let failed = Outcome::Failed { errno };
+            self.finish(table, token, failed, &mut None, &mut pass, records);
+        }
+        self.queue.publish();
+        pass.record(records);
+    }
+
+    /// Notes a breach that leaves the ring usable.
+    #[cold]
+    fn break_queue(&mut self, fault: DriverFault, pass: &mut Pass) {
+        pass.faults += 1;
+        self.fault.get_or_insert(fault);
+        if self.health == Health::Sound {
+            self.health = Health::Failing;
+        }
+    }
+
+    /// Notes a breach after which the ring cannot be read any more.
+    #[cold]
+    fn stop(&mut self, fault: DriverFault, records: &mut Records<'_>) {
+        records.counters.driver_faults.add(1);
+        self.fault.get_or_insert(fault);
+        self.health = Health::Stopped;
+    }
+}
+
+/// What a request is answered with.
+struct Answer {
+    status: Status,
+    /// Data bytes that the device wrote.
+    written: u32,
+    /// All that the driver gave room for.
+    whole: bool,
+}
+
+impl Answer {
+    /// A request that filled its buffers or failed.
+    #[inline]
+    fn of(status: Status, written: u32) -> Self {
+        Self {
+            status,
+            written,
+            whole: true,
+        }
+    }
+
+    fn in_part(written: u32) -> Self {
+        Self {
+            status: Status::Ok,
+            written,
+            whole: false,
+        }
+    }
+}
+
+#[inline]
+fn status_of(outcome: Outcome) -> Status {
+    match outcome {
+        Outcome::Done => Status::Ok,
+        Outcome::Failed { .. } => Status::IoError,
+        Outcome::Unsupported => Status::Unsupported,
+    }
+}
+
+/// Writes as much of the serial as fits. Returns how many bytes that is.
+fn write_serial(geometry: &Geometry, into: &[Segment<'_>]) -> u32 {
+    let mut written = 0;
+    for segment in into {
+        written += segment.copy_from(&geometry.serial[written..]);
+    }
+    written as u32
+}
