@@ -2,7 +2,11 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
-use virtio_bindings::virtio_ring::{VRING_DESC_F_INDIRECT, VRING_DESC_F_NEXT, VRING_DESC_F_WRITE};
+use virtio_bindings::virtio_ring::{
+    VRING_DESC_F_INDIRECT, VRING_DESC_F_NEXT, VRING_DESC_F_WRITE, VRING_PACKED_DESC_F_AVAIL,
+    VRING_PACKED_DESC_F_USED, VRING_PACKED_EVENT_FLAG_DESC, VRING_PACKED_EVENT_FLAG_DISABLE,
+    VRING_PACKED_EVENT_FLAG_ENABLE,
+};
 
 use super::batch::InOrder;
 use super::buffer::writable_bytes;
@@ -13,14 +17,9 @@ use crate::mem::{Direction, Iova, SharedArray, SharedCell};
 use crate::ring::{QueueConfig, RingFeatures};
 
 /// The bit in `flags` that an available descriptor has as the driver's wrap counter (2.8.1).
-const VIRTQ_DESC_F_AVAIL: u16 = 1 << 7;
+const AVAIL: u16 = 1 << VRING_PACKED_DESC_F_AVAIL;
 /// The bit in `flags` that a used descriptor has as the device's wrap counter (2.8.1).
-const VIRTQ_DESC_F_USED: u16 = 1 << 15;
-
-/// Values of an event suppression structure's flags (2.8.10).
-const RING_EVENT_FLAGS_ENABLE: u16 = 0;
-const RING_EVENT_FLAGS_DISABLE: u16 = 1;
-const RING_EVENT_FLAGS_DESC: u16 = 2;
+const USED: u16 = 1 << VRING_PACKED_DESC_F_USED;
 
 /// What is remembered of the chain with a buffer id.
 #[derive(Clone, Copy, Debug, Default)]
@@ -36,7 +35,7 @@ struct Chain {
 pub struct PackedDriver {
     config: QueueConfig,
     /// Two words a descriptor: address; length, buffer id and flags.
-    descriptors: SharedArray<AtomicU64>,
+    descriptors: SharedArray<[AtomicU64; 2]>,
     /// The driver's event suppression structure: `desc`, then `flags`.
     driver_event: SharedCell<AtomicU32>,
     /// The device's.
@@ -83,7 +82,7 @@ impl PackedDriver {
                 next_used: start.bits(),
                 features,
             },
-            descriptors: table.array(descriptor_area, size * 2, both).expect(place),
+            descriptors: table.array(descriptor_area, size, both).expect(place),
             driver_event: table.cell(driver_area, both).expect(place),
             device_event: table.cell(device_area, both).expect(place),
             free_slots: size,
@@ -167,19 +166,14 @@ impl PackedDriver {
     /// Writes a descriptor with the flags of an available one. Those of the first one since the last
     /// publication are kept back: until they are there the device looks at no other (2.8.6).
     fn make_available(&mut self, at: Lap, address: Iova, bytes: u32, id: u16, flags: u16) {
-        let wrap = if at.wrap() {
-            VIRTQ_DESC_F_AVAIL
-        } else {
-            VIRTQ_DESC_F_USED
-        };
+        let wrap = if at.wrap() { AVAIL } else { USED };
         let rest = rest(bytes, id, flags | wrap);
-        let words = self.descriptors.at(at.slot() * 2);
-        words.store(address.0, Ordering::Relaxed);
+        let descriptor = self.descriptors.at(at.slot());
+        descriptor[0].store(address.0, Ordering::Relaxed);
         if self.withheld.is_none() {
             self.withheld = Some((at.slot(), rest));
         } else {
-            let flags = self.descriptors.at(at.slot() * 2 + 1);
-            flags.store(rest, Ordering::Relaxed);
+            descriptor[1].store(rest, Ordering::Relaxed);
         }
     }
 
@@ -188,24 +182,22 @@ impl PackedDriver {
         if let Some((slot, rest)) = self.withheld.take() {
             // Release: pairs with the device's Acquire load of a descriptor's flags. Everything behind
             // this descriptor is seen with it.
-            let flags = self.descriptors.at(slot * 2 + 1);
-            flags.store(rest, Ordering::Release);
+            self.descriptors.at(slot)[1].store(rest, Ordering::Release);
         }
     }
 
     /// Writes descriptor `slot` as it is: what a hostile driver would do. `rest` is length, buffer id and
     /// flags, lowest first.
     pub fn write_descriptor(&self, slot: u16, address: u64, rest: u64) {
-        let words = self.descriptors.at(slot * 2);
-        words.store(address, Ordering::Relaxed);
-        let flags = self.descriptors.at(slot * 2 + 1);
-        flags.store(rest, Ordering::Release);
+        let descriptor = self.descriptors.at(slot);
+        descriptor[0].store(address, Ordering::Relaxed);
+        descriptor[1].store(rest, Ordering::Release);
     }
 
-    /// Stores the driver's event suppression structure as it is: what a hostile driver would do.
-    pub fn write_driver_event(&self, desc: u16, flags: u16) {
-        let both = u32::from(desc) | u32::from(flags) << 16;
-        self.driver_event.store(both, Ordering::Relaxed);
+    /// Stores the driver's event suppression structure as it is, `desc` in the lower half and `flags` in
+    /// the upper (2.8.14): what a hostile driver would do.
+    pub fn write_driver_event(&self, event: u32) {
+        self.driver_event.store(event, Ordering::Relaxed);
     }
 
     /// Returns whether the device wants a kick for what was published since the last call.
@@ -214,9 +206,9 @@ impl PackedDriver {
         // Pairs with the fence in the device's `request_kick`.
         fence(Ordering::SeqCst);
         let event = self.device_event.load(Ordering::Relaxed);
-        match (event >> 16) as u16 & 3 {
-            RING_EVENT_FLAGS_DISABLE => false,
-            RING_EVENT_FLAGS_DESC => from.passes(event as u16, count),
+        match event >> 16 & 3 {
+            VRING_PACKED_EVENT_FLAG_DISABLE => false,
+            VRING_PACKED_EVENT_FLAG_DESC => from.passes(event as u16, count),
             // The value 3 is reserved; a kick too many does no harm.
             _ => count > 0,
         }
@@ -247,11 +239,11 @@ impl PackedDriver {
     pub fn request_interrupt(&self) -> bool {
         let by_place = self.config.features.contains(RingFeatures::EVENT_IDX);
         let flags = if by_place {
-            RING_EVENT_FLAGS_DESC
+            VRING_PACKED_EVENT_FLAG_DESC
         } else {
-            RING_EVENT_FLAGS_ENABLE
+            VRING_PACKED_EVENT_FLAG_ENABLE
         };
-        self.write_driver_event(self.next_used.bits(), flags);
+        self.write_driver_event(u32::from(self.next_used.bits()) | flags << 16);
         // Pairs with the fence in the device's `interrupt_wanted`.
         fence(Ordering::SeqCst);
         let in_batch = self.in_order.as_ref().is_some_and(InOrder::in_batch);
@@ -260,17 +252,17 @@ impl PackedDriver {
 
     /// Asks for no interrupts: this side polls.
     pub fn suppress_interrupts(&self) {
-        self.write_driver_event(0, RING_EVENT_FLAGS_DISABLE);
+        self.write_driver_event(VRING_PACKED_EVENT_FLAG_DISABLE << 16);
     }
 }
 
 /// Returns what the device put at `place`, if it is used already.
-fn used_at(descriptors: &SharedArray<AtomicU64>, place: Lap) -> Option<Used> {
+fn used_at(descriptors: &SharedArray<[AtomicU64; 2]>, place: Lap) -> Option<Used> {
     // Acquire: pairs with the device's Release store of a used descriptor's flags.
-    let rest = descriptors.at(place.slot() * 2 + 1).load(Ordering::Acquire);
+    let rest = descriptors.at(place.slot())[1].load(Ordering::Acquire);
     let flags = (rest >> 48) as u16;
     let is_used = |flag| (flags & flag != 0) == place.wrap();
-    if !is_used(VIRTQ_DESC_F_AVAIL) || !is_used(VIRTQ_DESC_F_USED) {
+    if !is_used(AVAIL) || !is_used(USED) {
         return None;
     }
     // 2.8.4: without WRITE the length means nothing.

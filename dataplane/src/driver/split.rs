@@ -28,14 +28,14 @@ struct Chain {
 #[derive(Debug)]
 pub struct SplitDriver {
     config: QueueConfig,
-    descriptors: SharedArray<AtomicU64>,
+    descriptors: SharedArray<[AtomicU64; 2]>,
     avail_flags: SharedCell<AtomicU16>,
     avail_idx: SharedCell<AtomicU16>,
     avail_ring: SharedArray<AtomicU16>,
     used_event: SharedCell<AtomicU16>,
     used_flags: SharedCell<AtomicU16>,
     used_idx: SharedCell<AtomicU16>,
-    used_ring: SharedArray<AtomicU32>,
+    used_ring: SharedArray<[AtomicU32; 2]>,
     avail_event: SharedCell<AtomicU16>,
     /// The next to be used is in front.
     free: VecDeque<u16>,
@@ -80,7 +80,7 @@ impl SplitDriver {
                 next_used: 0,
                 features,
             },
-            descriptors: table.array(descriptor_area, size * 2, both).expect(place),
+            descriptors: table.array(descriptor_area, size, both).expect(place),
             avail_flags: cell(driver_area, 0),
             avail_idx: cell(driver_area, 2),
             avail_ring: table
@@ -90,7 +90,7 @@ impl SplitDriver {
             used_flags: cell(device_area, 0),
             used_idx: cell(device_area, 2),
             used_ring: table
-                .array(Iova(device_area.0 + 4), size * 2, both)
+                .array(Iova(device_area.0 + 4), size, both)
                 .expect(place),
             avail_event: cell(device_area, 4 + 8 * entries),
             free: (0..size).collect(),
@@ -162,12 +162,9 @@ impl SplitDriver {
 
     /// Writes descriptor `index` as it is: what a hostile driver would do.
     pub fn write_descriptor(&self, index: u16, address: u64, rest: u64) {
-        self.descriptors
-            .at(index * 2)
-            .store(address, Ordering::Relaxed);
-        self.descriptors
-            .at(index * 2 + 1)
-            .store(rest, Ordering::Relaxed);
+        let descriptor = self.descriptors.at(index);
+        descriptor[0].store(address, Ordering::Relaxed);
+        descriptor[1].store(rest, Ordering::Relaxed);
     }
 
     /// Puts `head` into the avail ring as it is, visible after the next [`publish`](Self::publish).
@@ -209,16 +206,16 @@ impl SplitDriver {
     /// Takes the next chain that the device returned. Those of an in-order batch come one by one, oldest
     /// first (2.7.9).
     pub fn poll(&mut self) -> Option<Used> {
-        let (config, next_used) = (&self.config, self.next_used);
+        let next_used = self.next_used;
         let entry = || {
             // Acquire: pairs with the device's Release store of `used_idx`.
             if self.used_idx.load(Ordering::Acquire) == next_used {
                 return None;
             }
-            let slot = (next_used & (config.size - 1)) * 2;
+            let element = self.used_ring.at(next_used);
             Some(Used {
-                head: self.used_ring.at(slot).load(Ordering::Relaxed) as u16,
-                written: self.used_ring.at(slot + 1).load(Ordering::Relaxed),
+                head: element[0].load(Ordering::Relaxed) as u16,
+                written: element[1].load(Ordering::Relaxed),
             })
         };
         let used = match &mut self.in_order {
