@@ -192,6 +192,7 @@ impl Play {
                 let period = self.device.period();
                 let expected = self.interrupt.fulfilled(self.told, self.given, period);
                 let wanted = self.device.interrupt_wanted(&self.memory);
+                self.device.interrupt_settled();
                 assert_eq!(wanted, expected, "an interrupt");
                 self.told = self.given;
             }

@@ -29,6 +29,9 @@ pub struct Taken {
 
 /// A device over the memory of a driver.
 pub trait Device {
+    /// Where it goes on, as in the configuration of a queue: `next_avail` and `next_used`.
+    fn position(&self) -> (u16, u16);
+
     /// Steps after which the ring says the same again.
     fn period(&self) -> u64;
 
@@ -38,8 +41,11 @@ pub trait Device {
     /// Returns `batch`, which the device used in order, with one used entry; `written` bytes in the last.
     fn give(&mut self, memory: &DriverMemory, batch: &[Taken], written: u32);
 
-    /// Returns whether the driver asked for an interrupt for anything given since the last call.
-    fn interrupt_wanted(&mut self, memory: &DriverMemory) -> bool;
+    /// Returns whether the driver asked for an interrupt for anything given since it was last settled.
+    fn interrupt_wanted(&self, memory: &DriverMemory) -> bool;
+
+    /// Notes that the driver was interrupted, or did not ask for it.
+    fn interrupt_settled(&mut self);
 
     /// Tells the driver not to kick.
     fn suppress_kicks(&self, memory: &DriverMemory);

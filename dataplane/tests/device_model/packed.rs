@@ -79,7 +79,7 @@ pub struct PackedDevice {
     config: QueueConfig,
     next_avail: Place,
     next_used: Place,
-    /// Every place passed since the driver was last asked whether it wants an interrupt.
+    /// Every place passed since the driver was last interrupted, or did not ask for it.
     passed: Vec<Place>,
     /// The length in used descriptors without WRITE, where it means nothing (2.8.4).
     pub reserved_length: u32,
@@ -94,14 +94,6 @@ impl PackedDevice {
             passed: Vec::new(),
             reserved_length: 0,
         }
-    }
-
-    pub fn next_avail(&self) -> Place {
-        self.next_avail
-    }
-
-    pub fn next_used(&self) -> Place {
-        self.next_used
     }
 
     fn slot(&self, place: Place) -> Iova {
@@ -135,6 +127,10 @@ impl PackedDevice {
 }
 
 impl Device for PackedDevice {
+    fn position(&self) -> (u16, u16) {
+        (self.next_avail.bits(), self.next_used.bits())
+    }
+
     fn period(&self) -> u64 {
         2 * u64::from(self.config.size)
     }
@@ -188,16 +184,19 @@ impl Device for PackedDevice {
         }
     }
 
-    fn interrupt_wanted(&mut self, memory: &DriverMemory) -> bool {
-        let passed = std::mem::take(&mut self.passed);
+    fn interrupt_settled(&mut self) {
+        self.passed.clear();
+    }
+
+    fn interrupt_wanted(&self, memory: &DriverMemory) -> bool {
         let area = self.config.driver_area;
         let desc = read_u16(memory, area);
         match read_u16(memory, offset(area, 2)) & 3 {
-            EVENT_ENABLE => !passed.is_empty(),
+            EVENT_ENABLE => !self.passed.is_empty(),
             EVENT_DISABLE => false,
             EVENT_DESC => {
                 assert!(self.event_idx(), "2.8.10: only with EVENT_IDX");
-                passed.contains(&Place::from_bits(desc))
+                self.passed.contains(&Place::from_bits(desc))
             }
             reserved => panic!("2.8.10: {reserved} is reserved"),
         }

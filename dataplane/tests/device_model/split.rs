@@ -18,7 +18,7 @@ pub struct SplitDevice {
     config: QueueConfig,
     next_avail: u16,
     next_used: u16,
-    /// Every index passed since the driver was last asked whether it wants an interrupt.
+    /// Every index passed since the driver was last interrupted, or did not ask for it.
     passed: Vec<u16>,
 }
 
@@ -75,6 +75,10 @@ impl SplitDevice {
 }
 
 impl Device for SplitDevice {
+    fn position(&self) -> (u16, u16) {
+        (self.next_avail, self.next_used)
+    }
+
     fn period(&self) -> u64 {
         1 << 16
     }
@@ -105,15 +109,18 @@ impl Device for SplitDevice {
         write_u16(memory, offset(area, 2), self.next_used);
     }
 
-    fn interrupt_wanted(&mut self, memory: &DriverMemory) -> bool {
-        let passed = std::mem::take(&mut self.passed);
+    fn interrupt_settled(&mut self) {
+        self.passed.clear();
+    }
+
+    fn interrupt_wanted(&self, memory: &DriverMemory) -> bool {
         let area = self.config.driver_area;
         if self.event_idx() {
             let entries = u64::from(self.config.size);
             let used_event = read_u16(memory, offset(area, 4 + 2 * entries));
-            passed.contains(&used_event)
+            self.passed.contains(&used_event)
         } else {
-            !passed.is_empty() && read_u16(memory, area) & NO_INTERRUPT == 0
+            !self.passed.is_empty() && read_u16(memory, area) & NO_INTERRUPT == 0
         }
     }
 
