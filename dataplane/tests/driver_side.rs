@@ -98,9 +98,12 @@ struct Play {
 }
 
 impl Play {
-    fn new(size: u16, features: RingFeatures) -> Self {
+    fn new(size: u16, features: RingFeatures, start: Option<u16>) -> Self {
         let mut memory = DriverMemory::new(1 << 18).unwrap();
-        let driver = QueueDriver::new(&mut memory, size, features);
+        let driver = match start {
+            None => QueueDriver::new(&mut memory, size, features),
+            Some(start) => QueueDriver::starting_at(&mut memory, size, features, start),
+        };
         let device: Box<dyn Device> = match &driver {
             QueueDriver::Split(queue) => Box::new(SplitDevice::new(queue.config())),
             QueueDriver::Packed(queue) => {
@@ -110,8 +113,9 @@ impl Play {
             }
         };
         // Zeroed memory: index 0 of a split ring, anything in a packed one.
+        let index = driver.config().next_avail;
         let nothing_asked = if Self::asks_by_index(features) {
-            Wish::At(0)
+            Wish::At(u64::from(index.wrapping_neg()))
         } else {
             Wish::Anything
         };
@@ -315,6 +319,15 @@ impl Play {
     }
 }
 
+/// Returns `start` as one that a queue of `size` can have: of a packed one the slot is in the ring.
+fn in_ring(start: u16, size: u16, features: RingFeatures) -> u16 {
+    if features.contains(RingFeatures::RING_PACKED) {
+        start & (1 << 15 | (size - 1))
+    } else {
+        start
+    }
+}
+
 fn features() -> impl Strategy<Value = RingFeatures> {
     let all = [
         RingFeatures::INDIRECT_DESC,
@@ -337,9 +350,11 @@ proptest! {
     fn the_driver_side_and_a_plain_device_agree(
         size_log2 in 2..6_u32,
         features in features(),
+        start in any::<u16>(),
         actions in prop::collection::vec(action(), 1..200),
     ) {
-        let mut play = Play::new(1 << size_log2, features);
+        let size = 1 << size_log2;
+        let mut play = Play::new(size, features, Some(in_ring(start, size, features)));
         for action in &actions {
             play.act(action);
         }
@@ -353,7 +368,7 @@ fn indexes_and_wrap_counters_go_round_under_load() {
     for packed in [RingFeatures::empty(), RingFeatures::RING_PACKED] {
         for in_order in [RingFeatures::empty(), RingFeatures::IN_ORDER] {
             let features = packed | in_order | RingFeatures::EVENT_IDX;
-            let mut play = Play::new(8, features);
+            let mut play = Play::new(8, features, None);
             // 3 + 3 + 1 of 8 slots: each round starts at another one.
             let round = [
                 Action::RequestKick,
@@ -387,7 +402,7 @@ fn a_nonsense_used_entry_is_passed_on_and_frees_nothing() {
     for packed in [RingFeatures::empty(), RingFeatures::RING_PACKED] {
         for in_order in [RingFeatures::empty(), RingFeatures::IN_ORDER] {
             for id in [3, 4, 0xffff] {
-                let mut play = Play::new(4, packed | in_order);
+                let mut play = Play::new(4, packed | in_order, None);
                 let chain = |id| Taken {
                     id,
                     steps: 1,

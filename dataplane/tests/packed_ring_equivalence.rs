@@ -116,16 +116,21 @@ impl<Q: DeviceQueue> Pair<Q> {
     fn new(
         size: u16,
         features: RingFeatures,
+        start: u16,
         ours: impl FnOnce(&QueueConfig, &RegionTable) -> Q,
     ) -> Self {
         let mut memory = DriverMemory::new(MEMORY_BYTES).unwrap();
-        let driver = QueueDriver::new(&mut memory, size, features);
+        let driver = QueueDriver::starting_at(&mut memory, size, features, start);
         let config = driver.config();
         let model: Box<dyn Device> = match driver {
             QueueDriver::Split(_) => Box::new(SplitDevice::new(config)),
             QueueDriver::Packed(_) => Box::new(PackedDevice::new(config)),
         };
         let table = memory.table();
+        let model_memory = DriverMemory::new(MEMORY_BYTES).unwrap();
+        // A split queue starts at the index that is there.
+        let used = memory.read(config.device_area, 4);
+        model_memory.write(config.device_area, &used);
         Self {
             data: memory.allocate(DATA_BYTES, 16),
             driver,
@@ -134,7 +139,7 @@ impl<Q: DeviceQueue> Pair<Q> {
             ours: ours(&config, &table),
             table,
             model,
-            model_memory: DriverMemory::new(MEMORY_BYTES).unwrap(),
+            model_memory,
             memory,
             lent: VecDeque::new(),
             returned: VecDeque::new(),
@@ -432,26 +437,26 @@ fn play<Q: DeviceQueue>(mut pair: Pair<Q>, rounds: &[Round]) {
 }
 
 /// Plays `rounds` with what `features` ask for.
-fn play_as(size: u16, features: RingFeatures, rounds: &[Round]) {
+fn play_as(size: u16, features: RingFeatures, start: u16, rounds: &[Round]) {
     let packed = |config: &QueueConfig, table: &RegionTable| PackedQueue::new(config, table);
     let split = |config: &QueueConfig, table: &RegionTable| SplitQueue::new(config, table);
     let is_packed = features.contains(RingFeatures::RING_PACKED);
     match (is_packed, features.contains(RingFeatures::IN_ORDER)) {
         (true, false) => {
-            let pair = Pair::new(size, features, |c, t| packed(c, t).unwrap());
+            let pair = Pair::new(size, features, start, |c, t| packed(c, t).unwrap());
             play(pair, rounds);
         }
         (true, true) => {
             let ours = |c: &_, t: &_| InOrder::new(packed(c, t).unwrap(), size);
-            play(Pair::new(size, features, ours), rounds);
+            play(Pair::new(size, features, start, ours), rounds);
         }
         (false, false) => {
-            let pair = Pair::new(size, features, |c, t| split(c, t).unwrap());
+            let pair = Pair::new(size, features, start, |c, t| split(c, t).unwrap());
             play(pair, rounds);
         }
         (false, true) => {
             let ours = |c: &_, t: &_| InOrder::new(split(c, t).unwrap(), size);
-            play(Pair::new(size, features, ours), rounds);
+            play(Pair::new(size, features, start, ours), rounds);
         }
     }
 }
@@ -477,17 +482,22 @@ proptest! {
     fn a_packed_queue_does_what_the_model_does(
         size_log2 in 2..7_u32,
         features in features(),
+        start in any::<u16>(),
         rounds in prop::collection::vec(round(), 1..32),
     ) {
-        play_as(1 << size_log2, features | RingFeatures::RING_PACKED, &rounds);
+        let size = 1 << size_log2;
+        // A slot of the ring and a wrap counter.
+        let start = start & (1 << 15 | (size - 1));
+        play_as(size, features | RingFeatures::RING_PACKED, start, &rounds);
     }
 
     #[test]
     fn a_split_queue_does_what_the_model_does(
         size_log2 in 2..7_u32,
         features in features(),
+        start in any::<u16>(),
         rounds in prop::collection::vec(round(), 1..32),
     ) {
-        play_as(1 << size_log2, features, &rounds);
+        play_as(1 << size_log2, features, start, &rounds);
     }
 }

@@ -13,9 +13,11 @@ pub(super) struct Lap {
 }
 
 impl Lap {
-    /// Returns the place where both sides start: slot 0, wrap counter 1.
-    pub(super) fn start(size: u16) -> Self {
-        Self { size, steps: 0 }
+    /// Returns the place that `bits` names: a slot with the wrap counter in bit 15.
+    pub(super) fn from_bits(bits: u16, size: u16) -> Self {
+        let lap = if bits & WRAP == 0 { size } else { 0 };
+        let steps = (bits & (size - 1)) | lap;
+        Self { size, steps }
     }
 
     /// Returns the slot.
@@ -60,15 +62,15 @@ mod tests {
 
     #[test]
     fn the_wrap_counter_changes_behind_the_last_slot_of_each_lap() {
-        let mut place = Lap::start(4);
+        let mut place = Lap::from_bits(WRAP, 4);
         for lap in 0..5_u16 {
             for slot in 0..4 {
                 assert_eq!((place.slot(), place.wrap()), (slot, lap % 2 == 0));
+                assert_eq!(Lap::from_bits(place.bits(), 4), place);
                 place = place.forward(1);
             }
         }
-        assert_eq!(Lap::start(4).bits(), 1 << 15);
-        assert_eq!(Lap::start(4).forward(6).bits(), 2);
+        assert_eq!(Lap::from_bits(WRAP, 4).forward(6).bits(), 2);
     }
 
     #[test]
@@ -76,7 +78,7 @@ mod tests {
         for size in [1, 2, 4, 8] {
             for start in 0..2 * size {
                 for count in 0..=2 * size {
-                    let from = Lap::start(size).forward(start);
+                    let from = Lap::from_bits(WRAP, size).forward(start);
                     let walked = (0..count).map(|by| from.forward(by).bits());
                     let walked: Vec<u16> = walked.collect();
                     for event in 0..=u16::MAX {

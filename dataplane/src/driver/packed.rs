@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use virtio_bindings::virtio_ring::{
     VRING_DESC_F_INDIRECT, VRING_DESC_F_NEXT, VRING_DESC_F_WRITE, VRING_PACKED_DESC_F_AVAIL,
-    VRING_PACKED_DESC_F_USED, VRING_PACKED_EVENT_FLAG_DESC, VRING_PACKED_EVENT_FLAG_DISABLE,
-    VRING_PACKED_EVENT_FLAG_ENABLE,
+    VRING_PACKED_DESC_F_USED, VRING_PACKED_EVENT_F_WRAP_CTR, VRING_PACKED_EVENT_FLAG_DESC,
+    VRING_PACKED_EVENT_FLAG_DISABLE, VRING_PACKED_EVENT_FLAG_ENABLE,
 };
 
 use super::batch::InOrder;
@@ -55,13 +55,28 @@ pub struct PackedDriver {
 }
 
 impl PackedDriver {
-    /// Lays a queue of `size` entries out in `memory`.
+    /// Lays a queue of `size` entries out in `memory`, to start at slot 0 with wrap counter 1.
+    ///
+    /// # Panics
+    ///
+    /// As [`starting_at`](Self::starting_at).
+    pub fn new(memory: &mut DriverMemory, size: u16, features: RingFeatures) -> Self {
+        Self::starting_at(memory, size, features, 1 << VRING_PACKED_EVENT_F_WRAP_CTR)
+    }
+
+    /// Lays a queue of `size` entries out in `memory`, to go on at `start`, a slot with the wrap counter in
+    /// bit 15.
     ///
     /// # Panics
     ///
     /// When `memory` is too small or `size` no power of two: the specification allows others, the shared
     /// array does not.
-    pub fn new(memory: &mut DriverMemory, size: u16, features: RingFeatures) -> Self {
+    pub fn starting_at(
+        memory: &mut DriverMemory,
+        size: u16,
+        features: RingFeatures,
+        start: u16,
+    ) -> Self {
         let descriptor_area = memory.allocate(16 * u64::from(size), 16);
         let driver_area = memory.allocate(4, 4);
         let device_area = memory.allocate(4, 4);
@@ -71,8 +86,8 @@ impl PackedDriver {
         let table = memory.table();
         let both = Direction::Writable;
         let place = "ring memory was just allocated";
-        let start = Lap::start(size);
-        Self {
+        let start = Lap::from_bits(start, size);
+        let queue = Self {
             config: QueueConfig {
                 size,
                 descriptor_area,
@@ -94,7 +109,14 @@ impl PackedDriver {
             withheld: None,
             unkicked: (start, 0),
             next_used: start,
+        };
+        // What a driver that came this far left behind: everything used, and nothing on this lap.
+        for ahead in 0..size {
+            let slot = start.forward(ahead);
+            let used = if slot.wrap() { 0 } else { AVAIL | USED };
+            queue.write_descriptor(slot.slot(), 0, rest(0, 0, used));
         }
+        queue
     }
 
     /// Returns what the device needs to know.
@@ -192,6 +214,14 @@ impl PackedDriver {
         let descriptor = self.descriptors.at(slot);
         descriptor[0].store(address, Ordering::Relaxed);
         descriptor[1].store(rest, Ordering::Release);
+    }
+
+    /// Puts a descriptor into the next slot, available but otherwise as it is, visible after the next
+    /// [`publish`](Self::publish): what a hostile driver would do.
+    pub fn add_descriptor(&mut self, address: Iova, bytes: u32, id: u16, flags: u16) {
+        let flags = flags & !(AVAIL | USED);
+        self.make_available(self.next_avail, address, bytes, id, flags);
+        self.next_avail = self.next_avail.forward(1);
     }
 
     /// Stores the driver's event suppression structure as it is, `desc` in the lower half and `flags` in

@@ -27,6 +27,25 @@ impl QueueDriver {
         }
     }
 
+    /// Lays a queue out as [`new`](Self::new) does, to go on at `start`: an index of a split queue; a slot
+    /// with the wrap counter in bit 15 of a packed one.
+    ///
+    /// # Panics
+    ///
+    /// When `size` is no power of two or `memory` too small.
+    pub fn starting_at(
+        memory: &mut DriverMemory,
+        size: u16,
+        features: RingFeatures,
+        start: u16,
+    ) -> Self {
+        if features.contains(RingFeatures::RING_PACKED) {
+            Self::Packed(PackedDriver::starting_at(memory, size, features, start))
+        } else {
+            Self::Split(SplitDriver::starting_at(memory, size, features, start))
+        }
+    }
+
     /// Returns what the device needs to know.
     pub fn config(&self) -> QueueConfig {
         match self {

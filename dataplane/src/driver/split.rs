@@ -49,12 +49,26 @@ pub struct SplitDriver {
 }
 
 impl SplitDriver {
-    /// Lays a queue of `size` entries out in `memory`.
+    /// Lays a queue of `size` entries out in `memory`, to start at index 0.
+    ///
+    /// # Panics
+    ///
+    /// As [`starting_at`](Self::starting_at).
+    pub fn new(memory: &mut DriverMemory, size: u16, features: RingFeatures) -> Self {
+        Self::starting_at(memory, size, features, 0)
+    }
+
+    /// Lays a queue of `size` entries out in `memory`, to go on at index `start` of both rings.
     ///
     /// # Panics
     ///
     /// When `size` is no power of two or `memory` too small.
-    pub fn new(memory: &mut DriverMemory, size: u16, features: RingFeatures) -> Self {
+    pub fn starting_at(
+        memory: &mut DriverMemory,
+        size: u16,
+        features: RingFeatures,
+        start: u16,
+    ) -> Self {
         let entries = u64::from(size);
         let descriptor_area = memory.allocate(16 * entries, 16);
         let driver_area = memory.allocate(6 + 2 * entries, 2);
@@ -70,14 +84,14 @@ impl SplitDriver {
             descriptors: Vec::with_capacity(usize::from(size)),
             writable: 0,
         };
-        Self {
+        let queue = Self {
             config: QueueConfig {
                 size,
                 descriptor_area,
                 driver_area,
                 device_area,
-                next_avail: 0,
-                next_used: 0,
+                next_avail: start,
+                next_used: start,
                 features,
             },
             descriptors: table.array(descriptor_area, size, both).expect(place),
@@ -99,10 +113,13 @@ impl SplitDriver {
                 .collect(),
             indirect_tables,
             in_order: in_order.then(|| InOrder::new(size)),
-            next_avail: 0,
-            kicked_avail: 0,
-            next_used: 0,
-        }
+            next_avail: start,
+            kicked_avail: start,
+            next_used: start,
+        };
+        queue.avail_idx.store(start, Ordering::Relaxed);
+        queue.used_idx.store(start, Ordering::Relaxed);
+        queue
     }
 
     /// Returns what the device needs to know.
