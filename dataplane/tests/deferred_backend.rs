@@ -290,8 +290,8 @@ fn a_head_offered_again_while_in_flight_breaks_the_queue_and_is_answered_once() 
     read_sectors(&mut rig, 1);
     backend.await_pending(1);
     // The first chain of a fresh queue has head 0.
-    rig.driver.queue.make_available(0);
-    rig.driver.queue.make_available(0);
+    rig.driver.split().make_available(0);
+    rig.driver.split().make_available(0);
     rig.driver.queue.publish();
     rig.until("the fault", |rig| rig.worker.fault.load().is_some());
     let fault = rig.worker.fault.load();

@@ -32,9 +32,9 @@ fn hostile(descriptors: &[(u64, u64)]) -> (Rig, Iova) {
         } else {
             address
         };
-        rig.driver.queue.write_descriptor(index, address, rest);
+        rig.driver.split().write_descriptor(index, address, rest);
     }
-    rig.driver.queue.make_available(0);
+    rig.driver.split().make_available(0);
     rig.driver.queue.publish();
     (rig, scratch)
 }
@@ -68,7 +68,7 @@ fn an_index_outside_of_the_ring_breaks_the_queue() {
     rig.until("a first request", |rig| {
         rig.worker.counters.requests.get() == 1
     });
-    rig.driver.queue.make_available(16);
+    rig.driver.split().make_available(16);
     rig.driver.queue.publish();
     assert_eq!(
         fault(&rig),
@@ -76,11 +76,11 @@ fn an_index_outside_of_the_ring_breaks_the_queue() {
     );
     rig.end();
 
-    let (rig, _) = hostile(&[(0, 16 | next(1)), (512, 1 | WRITE)]);
+    let (mut rig, _) = hostile(&[(0, 16 | next(1)), (512, 1 | WRITE)]);
     rig.until("a first request", |rig| {
         rig.worker.counters.requests.get() == 1
     });
-    rig.driver.queue.write_avail_idx(1000);
+    rig.driver.split().write_avail_idx(1000);
     assert_eq!(
         fault(&rig),
         DriverFault::AvailIndex {
@@ -174,8 +174,8 @@ fn indirect_tables_are_held_to_the_rules() {
         let mut rig = Rig::new(&ram(), PollMode::Busy, driver);
         let scratch = rig.driver.memory().allocate(4096, 4096);
         rig.driver.memory().write(scratch, &[0xff; 4096]);
-        rig.driver.queue.write_descriptor(0, scratch.0, rest);
-        rig.driver.queue.make_available(0);
+        rig.driver.split().write_descriptor(0, scratch.0, rest);
+        rig.driver.split().make_available(0);
         rig.driver.queue.publish();
         assert_eq!(fault(&rig), expected);
         rig.end();
@@ -257,10 +257,10 @@ fn a_header_on_a_missing_page_does_not_reach_the_disk() {
     .enumerate()
     {
         rig.driver
-            .queue
+            .split()
             .write_descriptor(index as u16, address, rest);
     }
-    rig.driver.queue.make_available(0);
+    rig.driver.split().make_available(0);
     rig.driver.queue.publish();
     let queue = rig.driver.queue.config();
     rig.ask(Command::Start(Box::new(QueueSetup { queue, table })));

@@ -75,6 +75,12 @@ impl DriverMemory {
         Iova(start)
     }
 
+    /// Takes everything allocated back and fills it with zeros. Nobody uses it any more.
+    pub fn clear(&mut self) {
+        self.at(BASE, self.next - BASE.0).zero();
+        self.next = BASE.0;
+    }
+
     /// Returns the memory at `iova`.
     ///
     /// # Panics

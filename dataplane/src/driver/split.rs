@@ -1,5 +1,6 @@
 //! The driver side of a split virtqueue (VIRTIO 1.3, 2.7.13).
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 
 use virtio_bindings::virtio_ring::{
@@ -7,81 +8,93 @@ use virtio_bindings::virtio_ring::{
     VRING_USED_F_NO_NOTIFY,
 };
 
-use super::DriverMemory;
+use super::batch::InOrder;
+use super::buffer::writable_bytes;
+use super::indirect::IndirectTables;
+use super::{Buffer, DriverMemory, Used};
 use crate::mem::{Direction, Iova, SharedArray, SharedCell};
 use crate::ring::{QueueConfig, RingFeatures, need_event};
 
-/// One buffer of a chain.
-#[derive(Clone, Copy, Debug)]
-pub struct Buffer {
-    /// Where.
-    pub address: Iova,
-    /// How long.
-    pub bytes: u32,
-    /// Which way, seen from the device.
-    pub direction: Direction,
-}
-
-/// A chain that the device returned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Used {
-    /// Its head, as [`SplitDriver::add`] returned it.
-    pub head: u16,
-    /// Bytes that the device wrote.
-    pub written: u32,
+/// What is remembered of the chain at a head.
+#[derive(Debug)]
+struct Chain {
+    /// Its descriptors in the table, to be freed when it returns.
+    descriptors: Vec<u16>,
+    /// Bytes that the device may write.
+    writable: u32,
 }
 
 /// A split virtqueue from the driver's side.
 #[derive(Debug)]
 pub struct SplitDriver {
     config: QueueConfig,
-    descriptors: SharedArray<AtomicU64>,
+    descriptors: SharedArray<[AtomicU64; 2]>,
     avail_flags: SharedCell<AtomicU16>,
     avail_idx: SharedCell<AtomicU16>,
     avail_ring: SharedArray<AtomicU16>,
     used_event: SharedCell<AtomicU16>,
     used_flags: SharedCell<AtomicU16>,
     used_idx: SharedCell<AtomicU16>,
-    used_ring: SharedArray<AtomicU32>,
+    used_ring: SharedArray<[AtomicU32; 2]>,
     avail_event: SharedCell<AtomicU16>,
-    free: Vec<u16>,
-    /// Descriptors of the chain at each head, to be freed when it returns.
-    chains: Vec<Vec<u16>>,
-    /// One indirect table a head, each as large as the queue.
-    indirect_tables: Option<Iova>,
+    /// The next to be used is in front.
+    free: VecDeque<u16>,
+    /// One a head.
+    chains: Vec<Chain>,
+    indirect_tables: Option<IndirectTables>,
+    in_order: Option<InOrder>,
     next_avail: u16,
     kicked_avail: u16,
     next_used: u16,
 }
 
 impl SplitDriver {
-    /// Lays a queue of `size` entries out in `memory`.
+    /// Lays a queue of `size` entries out in `memory`, to start at index 0.
+    ///
+    /// # Panics
+    ///
+    /// As [`starting_at`](Self::starting_at).
+    pub fn new(memory: &mut DriverMemory, size: u16, features: RingFeatures) -> Self {
+        Self::starting_at(memory, size, features, 0)
+    }
+
+    /// Lays a queue of `size` entries out in `memory`, to go on at index `start` of both rings.
     ///
     /// # Panics
     ///
     /// When `size` is no power of two or `memory` too small.
-    pub fn new(memory: &mut DriverMemory, size: u16, features: RingFeatures) -> Self {
+    pub fn starting_at(
+        memory: &mut DriverMemory,
+        size: u16,
+        features: RingFeatures,
+        start: u16,
+    ) -> Self {
         let entries = u64::from(size);
         let descriptor_area = memory.allocate(16 * entries, 16);
         let driver_area = memory.allocate(6 + 2 * entries, 2);
         let device_area = memory.allocate(6 + 8 * entries, 4);
         let indirect = features.contains(RingFeatures::INDIRECT_DESC);
-        let indirect_tables = indirect.then(|| memory.allocate(16 * entries * entries, 16));
+        let indirect_tables = indirect.then(|| IndirectTables::new(memory, size));
+        let in_order = features.contains(RingFeatures::IN_ORDER);
         let table = memory.table();
         let both = Direction::Writable;
         let place = "ring memory was just allocated";
         let cell = |area: Iova, offset: u64| table.cell(Iova(area.0 + offset), both).expect(place);
-        Self {
+        let chain = || Chain {
+            descriptors: Vec::with_capacity(usize::from(size)),
+            writable: 0,
+        };
+        let queue = Self {
             config: QueueConfig {
                 size,
                 descriptor_area,
                 driver_area,
                 device_area,
-                next_avail: 0,
-                next_used: 0,
+                next_avail: start,
+                next_used: start,
                 features,
             },
-            descriptors: table.array(descriptor_area, size * 2, both).expect(place),
+            descriptors: table.array(descriptor_area, size, both).expect(place),
             avail_flags: cell(driver_area, 0),
             avail_idx: cell(driver_area, 2),
             avail_ring: table
@@ -91,16 +104,22 @@ impl SplitDriver {
             used_flags: cell(device_area, 0),
             used_idx: cell(device_area, 2),
             used_ring: table
-                .array(Iova(device_area.0 + 4), size * 2, both)
+                .array(Iova(device_area.0 + 4), size, both)
                 .expect(place),
             avail_event: cell(device_area, 4 + 8 * entries),
-            free: (0..size).rev().collect(),
-            chains: vec![Vec::with_capacity(usize::from(size)); usize::from(size)],
+            free: (0..size).collect(),
+            chains: std::iter::repeat_with(chain)
+                .take(usize::from(size))
+                .collect(),
             indirect_tables,
-            next_avail: 0,
-            kicked_avail: 0,
-            next_used: 0,
-        }
+            in_order: in_order.then(|| InOrder::new(size)),
+            next_avail: start,
+            kicked_avail: start,
+            next_used: start,
+        };
+        queue.avail_idx.store(start, Ordering::Relaxed);
+        queue.used_idx.store(start, Ordering::Relaxed);
+        queue
     }
 
     /// Returns what the device needs to know.
@@ -109,27 +128,32 @@ impl SplitDriver {
     }
 
     /// Adds a chain, not yet visible to the device: through an indirect table when the queue has them
-    /// and the chain more than one buffer. Returns its head, or `None` when the queue is full.
+    /// and the chain more than one buffer. Returns its head, or `None` when the queue has no room for it.
     pub fn add(&mut self, memory: &DriverMemory, buffers: &[Buffer]) -> Option<u16> {
-        let indirect = self.indirect_tables.filter(|_| buffers.len() > 1);
-        let needed = if indirect.is_some() { 1 } else { buffers.len() };
-        if buffers.is_empty() || self.free.len() < needed {
+        let tables = self.indirect_tables.filter(|_| buffers.len() > 1);
+        let needed = if tables.is_some() { 1 } else { buffers.len() };
+        // 2.7.5.3.1: a chain in an indirect table is no longer than the queue either.
+        let fits = (1..=usize::from(self.config.size)).contains(&buffers.len());
+        if !fits || self.free.len() < needed {
             return None;
         }
-        let head = *self.free.last()?;
-        for _ in 0..needed {
-            self.chains[usize::from(head)].extend(self.free.pop());
-        }
-        match indirect {
+        let head = *self.free.front()?;
+        let chain = &mut self.chains[usize::from(head)];
+        chain.descriptors.extend(self.free.drain(..needed));
+        chain.writable = writable_bytes(buffers);
+        match tables {
             Some(tables) => self.write_indirect(memory, tables, head, buffers),
             None => self.write_direct(head, buffers),
+        }
+        if let Some(in_order) = &mut self.in_order {
+            in_order.lend(head);
         }
         self.make_available(head);
         Some(head)
     }
 
     fn write_direct(&mut self, head: u16, buffers: &[Buffer]) {
-        let chain = &self.chains[usize::from(head)];
+        let chain = &self.chains[usize::from(head)].descriptors;
         for (place, buffer) in buffers.iter().enumerate() {
             let next = chain.get(place + 1).copied();
             let (address, rest) = words(buffer, next);
@@ -137,27 +161,27 @@ impl SplitDriver {
         }
     }
 
-    fn write_indirect(&self, memory: &DriverMemory, tables: Iova, head: u16, buffers: &[Buffer]) {
-        let entries = u64::from(self.config.size);
-        let table = Iova(tables.0 + u64::from(head) * 16 * entries);
-        for (place, buffer) in (0_u16..).zip(buffers) {
-            let last = usize::from(place) + 1 == buffers.len();
-            let (address, rest) = words(buffer, (!last).then_some(place + 1));
-            let bytes = (u128::from(rest) << 64 | u128::from(address)).to_le_bytes();
-            memory.write(Iova(table.0 + u64::from(place) * 16), &bytes);
-        }
+    fn write_indirect(
+        &self,
+        memory: &DriverMemory,
+        tables: IndirectTables,
+        head: u16,
+        buffers: &[Buffer],
+    ) {
+        let descriptors = (1..).zip(buffers).map(|(next, buffer)| {
+            let more = usize::from(next) < buffers.len();
+            words(buffer, more.then_some(next))
+        });
+        let (table, bytes) = tables.write(memory, head, descriptors);
         let flags = u64::from(VRING_DESC_F_INDIRECT) << 32;
-        self.write_descriptor(head, table.0, (16 * buffers.len() as u64) | flags);
+        self.write_descriptor(head, table.0, u64::from(bytes) | flags);
     }
 
     /// Writes descriptor `index` as it is: what a hostile driver would do.
     pub fn write_descriptor(&self, index: u16, address: u64, rest: u64) {
-        self.descriptors
-            .at(index * 2)
-            .store(address, Ordering::Relaxed);
-        self.descriptors
-            .at(index * 2 + 1)
-            .store(rest, Ordering::Relaxed);
+        let descriptor = self.descriptors.at(index);
+        descriptor[0].store(address, Ordering::Relaxed);
+        descriptor[1].store(rest, Ordering::Relaxed);
     }
 
     /// Puts `head` into the avail ring as it is, visible after the next [`publish`](Self::publish).
@@ -196,23 +220,45 @@ impl SplitDriver {
         }
     }
 
-    /// Takes the next chain that the device returned.
+    /// Takes the next chain that the device returned. Those of an in-order batch come one by one, oldest
+    /// first (2.7.9).
     pub fn poll(&mut self) -> Option<Used> {
-        // Acquire: pairs with the device's Release store of `used_idx`.
-        if self.used_idx.load(Ordering::Acquire) == self.next_used {
-            return None;
-        }
-        let slot = (self.next_used & (self.config.size - 1)) * 2;
-        let head = self.used_ring.at(slot).load(Ordering::Relaxed) as u16;
-        let written = self.used_ring.at(slot + 1).load(Ordering::Relaxed);
+        let next_used = self.next_used;
+        let entry = || {
+            // Acquire: pairs with the device's Release store of `used_idx`.
+            if self.used_idx.load(Ordering::Acquire) == next_used {
+                return None;
+            }
+            let element = self.used_ring.at(next_used);
+            Some(Used {
+                head: element[0].load(Ordering::Relaxed) as u16,
+                written: element[1].load(Ordering::Relaxed),
+            })
+        };
+        let used = match &mut self.in_order {
+            Some(in_order) => {
+                in_order.take(entry, |head| self.chains[usize::from(head)].writable)?
+            }
+            None => entry()?,
+        };
         self.next_used = self.next_used.wrapping_add(1);
-        let chain = self
-            .chains
-            .get_mut(usize::from(head))
-            .map(std::mem::take)
-            .unwrap_or_default();
-        self.free.extend(chain.into_iter().rev());
-        Some(Used { head, written })
+        self.free(used.head);
+        Some(used)
+    }
+
+    /// Frees the descriptors of the chain at `head`, should it be one.
+    fn free(&mut self, head: u16) {
+        let Some(chain) = self.chains.get_mut(usize::from(head)) else {
+            return;
+        };
+        if self.in_order.is_some() {
+            // 2.7.5: with IN_ORDER descriptors are used in the order of the table, round and round.
+            self.free.extend(chain.descriptors.drain(..));
+        } else {
+            // The last ones used are still in the cache.
+            let descriptors = chain.descriptors.drain(..).rev();
+            descriptors.for_each(|index| self.free.push_front(index));
+        }
     }
 
     /// Asks for an interrupt at the next completion. Returns whether one is there already.

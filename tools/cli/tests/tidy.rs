@@ -12,6 +12,7 @@ const UNSAFE: [&str; 11] = [
     "dataplane/src/mem/cell.rs",
     "dataplane/src/mem/fault.rs",
     "dataplane/tests/deferred/mod.rs",
+    "dataplane/tests/packed_virtio_driver.rs",
     "tools/cli/tests/vm/hostile/good.rs",
     "tools/cli/tests/vm/vhost/kernel.rs",
     "tools/cli/tests/vm/vhost/memory.rs",
