@@ -215,7 +215,7 @@ impl<Q: DeviceQueue> Pair<Q> {
         if !self.has_event_idx() {
             return;
         }
-        let (_, next_used) = self.ours.position();
+        let next_used = self.ours.state().next_used;
         let size = self.config.size;
         if self.is_packed() {
             // Counted on two laps, the first with wrap counter 1.
@@ -370,6 +370,7 @@ impl<Q: DeviceQueue> Pair<Q> {
             let expected = Backlog {
                 completed: (self.given - self.polled) as u16,
                 outstanding: (self.popped - self.polled) as u16,
+                stale: backlog.stale,
             };
             if self.is_packed() {
                 assert_eq!(backlog, expected);
@@ -399,7 +400,8 @@ impl<Q: DeviceQueue> Pair<Q> {
             theirs[..2].fill(0);
         }
         assert_eq!(ours, theirs, "the device area");
-        assert_eq!(self.ours.position(), self.model.position());
+        let state = self.ours.state();
+        assert_eq!((state.next_avail, state.next_used), self.model.position());
     }
 
     fn poll(&mut self) {
