@@ -16,6 +16,7 @@ mod ioctl_count;
 pub mod load;
 mod poll_queues;
 mod process;
+pub mod ring;
 pub mod server;
 pub mod size;
 mod spawn;

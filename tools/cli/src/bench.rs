@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use pollux_bench::compare::{self, Comparison, Ending, Plan};
 use pollux_bench::fio::Pattern;
+use pollux_bench::ring::{self, RingPlan};
 use pollux_bench::server::{self, Variants};
 use pollux_bench::size::bytes;
 use pollux_bench::transport::Transport;
@@ -22,6 +23,44 @@ pub(crate) struct BenchArgs {
 enum Bench {
     /// Compare servers of null disks on this host, round by round on the same CPUs
     Compare(Compare),
+    /// Compare the device side of a virtqueue with that of the crate virtio-queue, in this process
+    Ring(Ring),
+}
+
+const RING_EXAMPLE: &str = "Example: pollux bench ring --rounds 5
+
+Needs neither root nor VDUSE. Pin it where the machine is shared: taskset -c 1 pollux bench ring";
+
+#[derive(Debug, Args)]
+#[command(after_help = RING_EXAMPLE)]
+struct Ring {
+    /// Rounds; each gives both sides a turn at every kind of request
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Measured seconds of one turn
+    #[arg(long, value_parser = seconds, default_value = "0.1")]
+    runtime: Duration,
+    /// Print every value and the machine as JSON instead of the table
+    #[arg(long)]
+    json: bool,
+}
+
+impl Ring {
+    fn run(&self) -> Result<ExitCode, String> {
+        let rounds = self.rounds;
+        let plan = RingPlan {
+            rounds,
+            turn: self.runtime,
+        };
+        let comparison = ring::compare(plan, |round| eprintln!("[round {round} of {rounds}]"));
+        if self.json {
+            let text = serde_json::to_string_pretty(&comparison).map_err(|e| e.to_string())?;
+            println!("{text}");
+        } else {
+            print!("{comparison}");
+        }
+        Ok(ExitCode::SUCCESS)
+    }
 }
 
 const EXAMPLE: &str = "Examples, one a transport:
@@ -91,8 +130,11 @@ fn seconds(text: &str) -> Result<Duration, String> {
 
 /// Runs one benchmark and returns the exit code; errors are printed.
 pub(crate) fn main(args: BenchArgs) -> ExitCode {
-    let Bench::Compare(options) = args.bench;
-    match options.run() {
+    let ended = match args.bench {
+        Bench::Compare(options) => options.run(),
+        Bench::Ring(options) => options.run(),
+    };
+    match ended {
         Ok(code) => code,
         Err(reason) => {
             eprintln!("pollux: {reason}");

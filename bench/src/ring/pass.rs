@@ -1,0 +1,62 @@
+//! Our whole pass, as a worker does it: the ring, the request, a null backend, counters and latencies.
+
+use std::num::NonZeroU32;
+
+use pollux_dataplane::backend::{Backend, DiskOptions, Null, NullQueue};
+use pollux_dataplane::blk::Geometry;
+use pollux_dataplane::stats::{LatencyRecorder, QueueCounters};
+use pollux_dataplane::worker::{Poller, Progress, QueueSetup, Records};
+
+use super::{Fixture, Side};
+
+/// Polls once a batch.
+#[derive(Debug)]
+pub struct PassSide {
+    poller: Poller,
+    backend: NullQueue,
+    geometry: Geometry,
+    counters: QueueCounters,
+    latency: LatencyRecorder,
+}
+
+impl PassSide {
+    /// Returns a poller of the queue of `fixture` that times one pass in `latency_sample`.
+    ///
+    /// # Panics
+    ///
+    /// Never: the fixture's queue is a sound one.
+    pub fn new(fixture: &Fixture, latency_sample: NonZeroU32) -> Self {
+        let setup = QueueSetup {
+            queue: fixture.driver().config(),
+            table: fixture.memory().table(),
+        };
+        let options = DiskOptions {
+            size_bytes: 1 << 30,
+            ..DiskOptions::default()
+        };
+        let disk = Null::new(&options, false).expect("a null disk");
+        Self {
+            poller: Poller::new(&setup).expect("a sound queue"),
+            backend: disk.open_queue().expect("a null disk has queues"),
+            geometry: disk.geometry().clone(),
+            counters: QueueCounters::default(),
+            latency: LatencyRecorder::new(quanta::Clock::new(), latency_sample),
+        }
+    }
+}
+
+impl Side for PassSide {
+    fn serve(&mut self) -> u64 {
+        let mut records = Records {
+            counters: &self.counters,
+            latency: &mut self.latency,
+        };
+        match self
+            .poller
+            .poll_once(&mut self.backend, &self.geometry, &mut records)
+        {
+            Progress::Busy(count) => count as u64,
+            Progress::Idle => 0,
+        }
+    }
+}
