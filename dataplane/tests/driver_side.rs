@@ -207,7 +207,12 @@ impl Play {
             }
             Action::SuppressKicks => {
                 self.device.suppress_kicks(&self.memory);
-                self.kick = self.no_step(self.popped);
+                // Behind what the driver may be about to announce.
+                let size = u64::from(self.driver.config().size);
+                self.kick = match self.no_step(self.popped) {
+                    Wish::At(at) => Wish::At(at - size),
+                    other => other,
+                };
             }
         }
     }

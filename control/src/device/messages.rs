@@ -10,7 +10,7 @@ use pollux_dataplane::worker::QueueSetup;
 use tracing::{debug, error, info, warn};
 use vduse::{PackedState, QueueInfo, Reply, Request, RequestKind};
 
-use super::cpus::online_cpus;
+use super::interrupts::QueueInterrupts;
 use super::thread::ControlThread;
 use super::{DeviceStatus, memory};
 
@@ -121,10 +121,10 @@ impl ControlThread {
 
     fn start_queue(&mut self, index: usize, info: &QueueInfo) {
         let queue = queue_config(info, self.features.bits());
-        let online = online_cpus();
+        let wanted = &self.options.interrupt_cpus;
         let cpus = self.workers.cpus();
-        let interrupts = &self.options.interrupt_cpus;
-        interrupts.apply(&self.options.name, index as u32, &cpus, &online);
+        let placed = QueueInterrupts::place(&self.options.name, index, wanted, &cpus);
+        self.interrupts.extend(placed);
         self.workers.start(
             index,
             QueueSetup {
@@ -137,6 +137,7 @@ impl ControlThread {
     /// Takes everything out of use. Safe to answer the kernel afterwards.
     fn stop(&mut self) {
         self.ready_until = None;
+        self.interrupts.clear();
         self.workers.stop();
         // The kernel makes new memory at the next attach, and these pages would stay the old ones.
         self.table = Arc::default();

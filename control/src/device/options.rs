@@ -137,7 +137,7 @@ mod tests {
             cpus: None,
             mode: PollMode::Busy,
             interrupt_hold: Duration::ZERO,
-            interrupt_cpus: InterruptCpus::Worker,
+            interrupt_cpus: InterruptCpus::Auto,
             latency_sample: NonZeroU32::MIN,
             msg_timeout_s: None,
         }

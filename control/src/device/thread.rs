@@ -15,12 +15,16 @@ use tracing::error;
 use vduse::Device;
 
 use super::handle::Ask;
+use super::interrupts::QueueInterrupts;
 use super::workers::Workers;
-use super::{DeviceOptions, DeviceSnapshot, DeviceStatus, Disk};
+use super::{DeviceOptions, DeviceSnapshot, DeviceStatus, Disk, InterruptCpus};
 use crate::vdpa;
 
 /// How often queues that are not ready yet are looked at.
 const READY_POLL_MS: u8 = 5;
+
+/// How often the depth of a driver's queues is looked at: soon enough for a person, rare enough to cost nothing.
+const DEPTH_POLL_MS: u8 = 100;
 
 /// What can happen to a control thread.
 enum Event {
@@ -42,6 +46,8 @@ pub(super) struct ControlThread {
     pub(super) features: Features,
     /// The driver's memory, the same that the workers use.
     pub(super) table: Arc<RegionTable>,
+    /// Where the interrupts of each queue that is served are handled.
+    pub(super) interrupts: Vec<QueueInterrupts>,
     /// Until when queues that are not ready are looked at again.
     pub(super) ready_until: Option<Instant>,
     /// Why the driver was refused, or the device is broken.
@@ -69,6 +75,7 @@ impl ControlThread {
             status: DeviceStatus::default(),
             features: Features::empty(),
             table: Arc::default(),
+            interrupts: Vec::new(),
             ready_until: None,
             problem: None,
             broken: false,
@@ -101,11 +108,7 @@ impl ControlThread {
         )?;
         loop {
             let mut ready = [EpollEvent::empty(); 2];
-            let timeout = match self.ready_until {
-                Some(_) => EpollTimeout::from(READY_POLL_MS),
-                None => EpollTimeout::NONE,
-            };
-            let count = match epoll.wait(&mut ready, timeout) {
+            let count = match epoll.wait(&mut ready, self.timeout()) {
                 Err(Errno::EINTR) => continue,
                 other => other?,
             };
@@ -123,9 +126,32 @@ impl ControlThread {
                     }
                     Event::Asked if self.answer_asks() => return Ok(()),
                     Event::Asked => {}
-                    Event::Tick => self.start_ready_queues(),
+                    Event::Tick => self.tick(),
                 }
             }
+        }
+    }
+
+    fn timeout(&self) -> EpollTimeout {
+        let follows = self.options.interrupt_cpus == InterruptCpus::Auto;
+        if self.ready_until.is_some() {
+            EpollTimeout::from(READY_POLL_MS)
+        } else if follows && !self.interrupts.is_empty() {
+            EpollTimeout::from(DEPTH_POLL_MS)
+        } else {
+            EpollTimeout::NONE
+        }
+    }
+
+    fn tick(&mut self) {
+        if self.ready_until.is_some() {
+            self.start_ready_queues();
+        }
+        let (name, wanted) = (&self.options.name, &self.options.interrupt_cpus);
+        let cpus = self.workers.cpus();
+        for queue in &mut self.interrupts {
+            let depth = self.workers.depth(queue.index());
+            queue.follow(depth, name, wanted, &cpus);
         }
     }
 

@@ -62,6 +62,13 @@ impl Workers {
         self.slots.iter().map(|slot| slot.cpu).collect()
     }
 
+    /// Returns how many requests the driver of queue `index` keeps outstanding, as far as its worker knows.
+    pub(super) fn depth(&self, index: usize) -> u16 {
+        self.slots
+            .get(index)
+            .map_or(0, |slot| slot.worker.depth.load())
+    }
+
     pub(super) fn is_serving(&self, index: usize) -> bool {
         self.slots.get(index).is_some_and(|slot| slot.serving)
     }

@@ -41,7 +41,11 @@ pub trait DeviceQueue {
 
     /// Returns what the driver has not taken back if it asked for an interrupt for something published
     /// since [`interrupt_settled`](Self::interrupt_settled); `None` if it did not ask.
-    fn interrupt_wanted(&self) -> Option<Backlog>;
+    fn interrupt_wanted(&mut self) -> Option<Backlog>;
+
+    /// Returns how many entries of a split ring, or descriptors of a packed one, the driver has submitted, as
+    /// far as it was seen, and not taken back, as far as it says.
+    fn outstanding(&self) -> u16;
 
     /// Notes that the driver was interrupted for all that was published, or did not ask for it.
     fn interrupt_settled(&mut self);

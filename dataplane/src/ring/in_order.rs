@@ -120,7 +120,12 @@ impl<Q: DeviceQueue> DeviceQueue for InOrder<Q> {
     }
 
     #[inline]
-    fn interrupt_wanted(&self) -> Option<Backlog> {
+    fn outstanding(&self) -> u16 {
+        self.queue.outstanding()
+    }
+
+    #[inline]
+    fn interrupt_wanted(&mut self) -> Option<Backlog> {
         self.queue.interrupt_wanted()
     }
 

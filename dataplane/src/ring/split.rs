@@ -12,6 +12,10 @@ use super::{
 };
 use crate::mem::{Direction, RegionTable, SharedArray, SharedCell};
 
+/// Chains after which a driver with event indexes is told again not to kick: it would once its index, modulo
+/// 65536, comes to the one that it was told the last time.
+const KICKS_SUPPRESSED: u16 = 1 << 14;
+
 /// A split virtqueue, its ring memory checked once. One thread owns it.
 #[derive(Debug)]
 pub struct SplitQueue {
@@ -36,6 +40,14 @@ pub struct SplitQueue {
     published_used: u16,
     /// `used_idx` when the driver was last interrupted, or did not ask for it.
     signalled_used: u16,
+    /// `used_event` as last read, if it was passed since the driver was last interrupted.
+    passing_event: Option<u16>,
+    /// `used_event`, if it was passed before that and has not moved since.
+    passed_event: Option<u16>,
+    /// The driver is to kick.
+    kicks_wanted: bool,
+    /// `next_avail` when it was last told not to.
+    suppressed_at: u16,
 }
 
 impl SplitQueue {
@@ -85,6 +97,10 @@ impl SplitQueue {
             next_used: used,
             published_used: used,
             signalled_used: used,
+            passing_event: None,
+            passed_event: None,
+            kicks_wanted: true,
+            suppressed_at: config.next_avail,
         })
     }
 
@@ -107,6 +123,10 @@ impl SplitQueue {
             });
         }
         self.last_avail_idx = avail_idx;
+        if self.next_avail.wrapping_sub(self.suppressed_at) > KICKS_SUPPRESSED && !self.kicks_wanted
+        {
+            self.suppress_kicks();
+        }
         Ok(avail_idx != self.next_avail)
     }
 
@@ -219,7 +239,23 @@ impl DeviceQueue for SplitQueue {
     }
 
     #[inline]
-    fn interrupt_wanted(&self) -> Option<Backlog> {
+    fn outstanding(&self) -> u16 {
+        let since = if self.event_idx {
+            self.used_event.load(Ordering::Relaxed)
+        } else {
+            self.signalled_used
+        };
+        // Behind what was seen of the avail ring by more than a queue is no place that the driver waits at.
+        let outstanding = self.last_avail_idx.wrapping_sub(since);
+        if outstanding > self.size {
+            0
+        } else {
+            outstanding
+        }
+    }
+
+    #[inline]
+    fn interrupt_wanted(&mut self) -> Option<Backlog> {
         let (new, old) = (self.published_used, self.signalled_used);
         if new == old {
             return None;
@@ -227,30 +263,45 @@ impl DeviceQueue for SplitQueue {
         // Pairs with the driver's barrier between writing `used_event` (or the flag) and reading
         // `used_idx` again: without it both could miss the other's store, and the driver sleeps on.
         fence(Ordering::SeqCst);
-        let (wanted, since) = if self.event_idx {
-            let used_event = self.used_event.load(Ordering::Relaxed);
-            // A driver that waits has taken everything before `used_event` back.
-            (need_event(used_event, new, old), used_event)
-        } else {
+        if !self.event_idx {
             let flags = self.avail_flags.load(Ordering::Relaxed);
-            (u32::from(flags) & VRING_AVAIL_F_NO_INTERRUPT == 0, old)
-        };
-        wanted.then(|| Backlog {
-            completed: new.wrapping_sub(since),
-            outstanding: self.last_avail_idx.wrapping_sub(since).min(self.size),
+            let wanted = u32::from(flags) & VRING_AVAIL_F_NO_INTERRUPT == 0;
+            return wanted.then(|| Backlog {
+                completed: new.wrapping_sub(old),
+                outstanding: self.last_avail_idx.wrapping_sub(old).min(self.size),
+                stale: false,
+            });
+        }
+        let used_event = self.used_event.load(Ordering::Relaxed);
+        // A driver that waits at `used_event` has taken everything before it back, so it has no more than a
+        // queue outstanding from there on. One that has polls on.
+        let outstanding = self.last_avail_idx.wrapping_sub(used_event);
+        let stale = self.passed_event == Some(used_event);
+        let passed = need_event(used_event, new, old);
+        self.passing_event = passed.then_some(used_event);
+        if !stale {
+            self.passed_event = None;
+        }
+        (passed && (!stale || outstanding <= self.size)).then(|| Backlog {
+            completed: new.wrapping_sub(used_event),
+            outstanding: outstanding.min(self.size),
+            stale,
         })
     }
 
     #[inline]
     fn interrupt_settled(&mut self) {
         self.signalled_used = self.published_used;
+        self.passed_event = self.passing_event.take().or(self.passed_event);
     }
 
-    /// With event indexes one kick in 65536 remains.
     fn suppress_kicks(&mut self) {
+        self.kicks_wanted = false;
         if self.event_idx {
-            self.avail_event
-                .store(self.next_avail.wrapping_sub(1), Ordering::Relaxed);
+            // Behind everything that the driver may be about to announce.
+            let event = self.next_avail.wrapping_sub(self.size).wrapping_sub(1);
+            self.avail_event.store(event, Ordering::Relaxed);
+            self.suppressed_at = self.next_avail;
         } else {
             self.used_flags
                 .store(VRING_USED_F_NO_NOTIFY as u16, Ordering::Relaxed);
@@ -258,6 +309,7 @@ impl DeviceQueue for SplitQueue {
     }
 
     fn request_kick(&mut self) -> Result<bool, DriverFault> {
+        self.kicks_wanted = true;
         if self.event_idx {
             self.avail_event.store(self.next_avail, Ordering::Relaxed);
         } else {

@@ -65,6 +65,11 @@ impl<Q: DeviceQueue> QueuePoller<Q> {
     }
 
     #[inline]
+    pub(super) fn outstanding(&self) -> u16 {
+        self.state.queue.outstanding()
+    }
+
+    #[inline]
     pub(super) fn queue(&mut self) -> &mut Q {
         &mut self.state.queue
     }

@@ -66,6 +66,8 @@ pub struct Worker {
     pub counters: Arc<QueueCounters>,
     /// Why its queue is broken, if it is.
     pub fault: Arc<AtomicCell<Option<DriverFault>>>,
+    /// How many requests the driver keeps outstanding, as far as interrupts tell.
+    pub depth: Arc<AtomicCell<u16>>,
     /// The thread.
     pub thread: JoinHandle<()>,
 }
@@ -85,7 +87,9 @@ where
     let kick = EventFd::from_flags(flags).map_err(SpawnError::EventFd)?;
     let counters = Arc::new(QueueCounters::default());
     let fault = Arc::new(AtomicCell::new(None));
+    let depth = Arc::new(AtomicCell::new(1));
     let (shared_counters, shared_fault) = (Arc::clone(&counters), Arc::clone(&fault));
+    let shared_depth = Arc::clone(&depth);
     let (pinned, is_pinned) = sync_channel(1);
     let WorkerConfig {
         name,
@@ -120,6 +124,7 @@ where
                 clock,
                 fault: shared_fault,
                 fault_shown: false,
+                depth: shared_depth,
                 poller: None,
                 resting: None,
             }
@@ -136,6 +141,7 @@ where
             mailbox,
             counters,
             fault,
+            depth,
             thread,
         }),
     }
@@ -165,6 +171,7 @@ struct Service<Q, N> {
     clock: Clock,
     fault: Arc<AtomicCell<Option<DriverFault>>>,
     fault_shown: bool,
+    depth: Arc<AtomicCell<u16>>,
     poller: Option<Poller>,
     /// The queue, while the driver's memory does not hold it.
     resting: Option<Rest>,
@@ -242,6 +249,7 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
         };
         match poller.interrupt_wanted() {
             None => {
+                self.moderation.submitted(poller.outstanding());
                 self.moderation.settle();
                 poller.interrupt_settled();
             }
@@ -270,7 +278,8 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
             return;
         };
         poller.interrupt_settled();
-        self.moderation.settle();
+        self.moderation.raised();
+        self.depth.store(self.moderation.depth());
         self.counters.interrupts.add(1);
         if self.notifier.interrupt().is_err() {
             self.counters.interrupts_refused.add(1);

@@ -131,7 +131,8 @@ impl Device for SplitDevice {
         let area = self.config.device_area;
         if self.event_idx() {
             let avail_event = offset(area, 4 + 8 * u64::from(self.config.size));
-            write_u16(memory, avail_event, self.next_avail.wrapping_sub(1));
+            let before = self.config.size.wrapping_add(1);
+            write_u16(memory, avail_event, self.next_avail.wrapping_sub(before));
         } else {
             write_u16(memory, area, NO_NOTIFY);
         }

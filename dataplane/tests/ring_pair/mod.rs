@@ -360,6 +360,7 @@ impl<Q: DeviceQueue> Pair<Q> {
             let expected = Backlog {
                 completed: (self.given - self.polled) as u16,
                 outstanding: (self.popped - self.polled) as u16,
+                stale: backlog.stale,
             };
             if self.is_packed() {
                 assert_eq!(backlog, expected);

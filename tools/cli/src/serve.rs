@@ -61,8 +61,9 @@ pub(crate) struct ServeArgs {
     #[arg(long, default_value_t = 0, value_name = "MICROSECONDS")]
     irq_hold_us: u64,
     /// CPUs that handle the driver's interrupts: worker (that of the queue's thread), driver (its own
-    /// choice), others (its choice without those of --cpus), or a list
-    #[arg(long, default_value = "worker", value_name = "WHICH")]
+    /// choice), others (its choice without those of --cpus), auto (worker while it keeps many requests
+    /// outstanding, else others), or a list
+    #[arg(long, default_value = "auto", value_name = "WHICH")]
     irq_cpus: InterruptCpus,
     /// Time one request in about this many for the latency histogram
     #[arg(long, default_value = "1", value_name = "N")]
