@@ -192,9 +192,8 @@ impl FuzzQueue {
     fn interfere(&mut self) {
         if self.random.below(256) < usize::from(self.mischief) {
             let (first, bytes) = self.rings;
-            let at = Iova(first.0 + 8 * self.random.below(bytes as usize / 8) as u64);
-            let word = self.table.segment(at, 8, Direction::Writable);
-            scribble(word.expect("the rings"), &mut self.random);
+            let rings = self.table.segment(first, bytes, Direction::Writable);
+            scribble(rings.expect("the rings"), &mut self.random);
         }
     }
 }

@@ -5,9 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{JoinHandle, Thread};
 
-use pollux_dataplane::mem::{Direction, Iova, RegionTable};
+use pollux_dataplane::mem::{Direction, Iova, RegionTable, Segment};
 
 use crate::random::Random;
+
+/// Words of the rings; tables and requests follow.
+const RINGS_WORDS: usize = crate::hostile::RINGS_BYTES as usize / 8;
 
 /// Turns between two writes.
 const PAUSE: u32 = 64;
@@ -76,16 +79,21 @@ fn flip(orders: &Orders, seed: u64, table: &RegionTable, first: Iova) {
     let bytes = orders.bytes.load(Ordering::Relaxed);
     let memory = table.segment(first, bytes, Direction::Writable);
     let memory = memory.expect("the first region");
-    let words = bytes as usize / 8;
     while orders.seed.load(Ordering::Relaxed) == seed {
-        let word = memory.skip(8 * random.below(words)).first(8);
-        scribble(word, &mut random);
+        scribble(memory, &mut random);
         (0..PAUSE).for_each(|_| std::hint::spin_loop());
     }
 }
 
-/// Changes one thing in the 8 bytes of `word`: an address, or one of the fields that share a word.
-pub(crate) fn scribble(word: pollux_dataplane::mem::Segment<'_>, random: &mut Random) {
+/// Changes one thing in `memory`, which begins with the rings: an address, or one of the fields that share
+/// a word.
+pub(crate) fn scribble(memory: Segment<'_>, random: &mut Random) {
+    let words = memory.len() / 8;
+    let words = match random.below(4) {
+        0 => words,
+        _ => words.min(RINGS_WORDS),
+    };
+    let word = memory.skip(8 * random.below(words)).first(8);
     let value = random.next();
     let place = random.below(8);
     match random.below(4) {

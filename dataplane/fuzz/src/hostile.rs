@@ -12,6 +12,9 @@ const NEXT: u16 = 1;
 const WRITE: u16 = 2;
 const INDIRECT: u16 = 4;
 
+/// What the rings of the largest queue take.
+pub(crate) const RINGS_BYTES: u64 = 2048;
+
 /// Where it does that.
 pub(crate) struct Rings<'play> {
     pub(crate) memory: &'play Memory,
@@ -89,7 +92,13 @@ impl Rings<'_> {
                 value,
             } => {
                 let (first, bytes) = self.whole;
-                let at = first.0 + u64::from(offset) * 8 % (bytes - 8) / 8 * 8;
+                // Mostly in the rings themselves, which come first.
+                let reach = if kind & 0x30 == 0 {
+                    bytes - 8
+                } else {
+                    RINGS_BYTES.min(bytes - 8)
+                };
+                let at = first.0 + u64::from(offset) * 8 % reach / 8 * 8;
                 let value = value.to_le_bytes();
                 let width = 1 << (kind & 3).min(2);
                 memory.write(Iova(at + u64::from(kind >> 5)), &value[..width]);
