@@ -92,7 +92,7 @@ fn a_polling_driver_and_worker_agree() {
     for features in all_features() {
         let driver = BlockDriver::new(SIZE, BLOCK as u32, features).unwrap();
         let mut rig = Rig::new(&ram(), PollMode::Busy, driver);
-        exercise(&mut rig, 400, false);
+        exercise(&mut rig, 120, false);
         assert_eq!(rig.wires.interrupts(), 0, "{features:?}");
         rig.end();
     }
@@ -103,7 +103,7 @@ fn a_sleeping_driver_and_worker_wake_each_other() {
     for features in all_features() {
         let driver = BlockDriver::new(SIZE, BLOCK as u32, features).unwrap();
         let mut rig = Rig::new(&ram(), PollMode::Event, driver);
-        exercise(&mut rig, 100, true);
+        exercise(&mut rig, 40, true);
         assert!(rig.worker.counters.kicks.get() > 0, "{features:?}");
         rig.end();
     }
@@ -116,7 +116,7 @@ fn a_backend_that_reorders_is_put_in_order_where_that_was_agreed() {
         let backend = Deferred::new(usize::from(SIZE), false);
         let driver = BlockDriver::new(SIZE, BLOCK as u32, features).unwrap();
         let mut rig = Rig::new(&backend, PollMode::Busy, driver);
-        for round in 0..40 {
+        for round in 0..16 {
             let mut submitted = Vec::new();
             for place in 0..BATCH {
                 let ticket = rig.driver.write(place, &pattern(place, BLOCK));
