@@ -222,6 +222,7 @@ impl PackedDriver {
         let flags = flags & !(AVAIL | USED);
         self.make_available(self.next_avail, address, bytes, id, flags);
         self.next_avail = self.next_avail.forward(1);
+        self.unkicked.1 = self.unkicked.1.saturating_add(1);
     }
 
     /// Stores the driver's event suppression structure as it is, `desc` in the lower half and `flags` in

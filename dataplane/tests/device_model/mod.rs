@@ -8,6 +8,7 @@ pub mod split;
 
 use pollux_dataplane::driver::DriverMemory;
 use pollux_dataplane::mem::Iova;
+use pollux_dataplane::ring::RingState;
 
 /// Flags of a descriptor, in both formats.
 pub const NEXT: u16 = 1;
@@ -29,8 +30,8 @@ pub struct Taken {
 
 /// A device over the memory of a driver.
 pub trait Device {
-    /// Where it goes on, as in the configuration of a queue: `next_avail` and `next_used`.
-    fn position(&self) -> (u16, u16);
+    /// Where it goes on.
+    fn state(&self) -> RingState;
 
     /// Steps after which the ring says the same again.
     fn period(&self) -> u64;

@@ -2,7 +2,7 @@
 
 use pollux_dataplane::driver::DriverMemory;
 use pollux_dataplane::mem::Iova;
-use pollux_dataplane::ring::{QueueConfig, RingFeatures};
+use pollux_dataplane::ring::{QueueConfig, RingFeatures, RingState};
 
 use super::{
     Device, INDIRECT, NEXT, Piece, Taken, WRITE, offset, read_u16, read_u32, read_u64, write_u16,
@@ -127,8 +127,11 @@ impl PackedDevice {
 }
 
 impl Device for PackedDevice {
-    fn position(&self) -> (u16, u16) {
-        (self.next_avail.bits(), self.next_used.bits())
+    fn state(&self) -> RingState {
+        RingState {
+            next_avail: self.next_avail.bits(),
+            next_used: self.next_used.bits(),
+        }
     }
 
     fn period(&self) -> u64 {

@@ -2,7 +2,7 @@
 
 use pollux_dataplane::driver::DriverMemory;
 use pollux_dataplane::mem::Iova;
-use pollux_dataplane::ring::{QueueConfig, RingFeatures};
+use pollux_dataplane::ring::{QueueConfig, RingFeatures, RingState};
 
 use super::{
     Device, INDIRECT, NEXT, Piece, Taken, WRITE, offset, read_u16, read_u32, read_u64, write_u16,
@@ -75,8 +75,11 @@ impl SplitDevice {
 }
 
 impl Device for SplitDevice {
-    fn position(&self) -> (u16, u16) {
-        (self.next_avail, self.next_used)
+    fn state(&self) -> RingState {
+        RingState {
+            next_avail: self.next_avail,
+            next_used: self.next_used,
+        }
     }
 
     fn period(&self) -> u64 {

@@ -1,0 +1,8 @@
+//! The device side of a split virtqueue against any driver.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use pollux_fuzz::{Format, Input, play};
+
+fuzz_target!(|input: Input| play(Format::Split, &input));
