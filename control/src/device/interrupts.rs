@@ -83,6 +83,8 @@ pub(super) struct QueueInterrupts {
     /// Where the driver put them.
     driver: Vec<usize>,
     is_deep: bool,
+    /// Whether interrupts are ever held.
+    is_held: bool,
 }
 
 impl QueueInterrupts {
@@ -92,6 +94,7 @@ impl QueueInterrupts {
         name: &Name,
         index: usize,
         wanted: &InterruptCpus,
+        is_held: bool,
         workers: &[usize],
     ) -> Option<Self> {
         let driver = Sysfs::new(name).irq_cb_affinity(index as u32);
@@ -101,7 +104,9 @@ impl QueueInterrupts {
         let placed = Self {
             index,
             driver,
-            is_deep: false,
+            // Without holding interrupts a worker does not learn how deep its queue is.
+            is_deep: !is_held,
+            is_held,
         };
         placed.apply(name, wanted, workers);
         Some(placed)
@@ -202,6 +207,7 @@ mod tests {
             index: 0,
             driver: vec![0],
             is_deep: false,
+            is_held: true,
         };
         let mut after = |depth| {
             interrupts.follow(depth, &name, &InterruptCpus::Auto, &[1]);

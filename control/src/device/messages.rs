@@ -123,7 +123,8 @@ impl ControlThread {
         let queue = queue_config(info, self.features.bits());
         let wanted = &self.options.interrupt_cpus;
         let cpus = self.workers.cpus();
-        let placed = QueueInterrupts::place(&self.options.name, index, wanted, &cpus);
+        let is_held = !self.options.interrupt_hold.is_zero();
+        let placed = QueueInterrupts::place(&self.options.name, index, wanted, is_held, &cpus);
         self.interrupts.extend(placed);
         self.workers.start(
             index,

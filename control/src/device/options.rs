@@ -16,7 +16,8 @@ use super::{BackendSpec, CpuListError, InterruptCpus};
 pub const DEFAULT_RING_FEATURES: RingFeatures =
     RingFeatures::INDIRECT_DESC.union(RingFeatures::EVENT_IDX);
 
-/// Reads a list of features of virtqueues, such as `ring_packed,event_idx`, or `none`.
+/// Reads a list of features of virtqueues, such as `ring_packed,event_idx` or `ring_packed+event_idx`, or
+/// `none`.
 ///
 /// # Errors
 ///
@@ -29,7 +30,7 @@ pub fn parse_ring_features(text: &str) -> Result<RingFeatures, OptionsError> {
         RingFeatures::from_name(&name.to_ascii_uppercase())
             .ok_or_else(|| OptionsError::RingFeature(name.to_owned()))
     };
-    text.split(',')
+    text.split([',', '+'])
         .map(named)
         .try_fold(RingFeatures::empty(), |all, one| Ok(all | one?))
 }
@@ -147,6 +148,7 @@ mod tests {
     fn features_are_named_as_in_the_specification() {
         let both = RingFeatures::RING_PACKED | RingFeatures::IN_ORDER;
         assert_eq!(parse_ring_features("ring_packed,in_order"), Ok(both));
+        assert_eq!(parse_ring_features("ring_packed+in_order"), Ok(both));
         assert_eq!(parse_ring_features("none"), Ok(RingFeatures::empty()));
         let unknown = parse_ring_features("event_idx,ring_reset").unwrap_err();
         assert!(unknown.to_string().contains("'ring_reset' is not one of"));

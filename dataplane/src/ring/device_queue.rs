@@ -33,7 +33,7 @@ pub trait DeviceQueue {
     }
 
     /// Returns a batch of chains that takes `slots` of the ring with one entry, that of its last chain
-    /// (VIRTIO 1.3, 2.7.9 and 2.8.9). Only after IN_ORDER was negotiated.
+    /// (VIRTIO 1.3, 2.7.9 and 2.8.8). Only after IN_ORDER was negotiated.
     fn push_batch(&mut self, last: Done, slots: u16);
 
     /// Shows the driver everything pushed.
@@ -42,10 +42,6 @@ pub trait DeviceQueue {
     /// Returns what the driver has not taken back if it asked for an interrupt for something published
     /// since [`interrupt_settled`](Self::interrupt_settled); `None` if it did not ask.
     fn interrupt_wanted(&mut self) -> Option<Backlog>;
-
-    /// Returns how many entries of a split ring, or descriptors of a packed one, the driver has submitted, as
-    /// far as it was seen, and not taken back, as far as it says.
-    fn outstanding(&self) -> u16;
 
     /// Notes that the driver was interrupted for all that was published, or did not ask for it.
     fn interrupt_settled(&mut self);

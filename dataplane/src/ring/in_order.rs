@@ -120,11 +120,6 @@ impl<Q: DeviceQueue> DeviceQueue for InOrder<Q> {
     }
 
     #[inline]
-    fn outstanding(&self) -> u16 {
-        self.queue.outstanding()
-    }
-
-    #[inline]
     fn interrupt_wanted(&mut self) -> Option<Backlog> {
         self.queue.interrupt_wanted()
     }

@@ -192,10 +192,8 @@ fn sequence(holder: Descriptor, chain: &mut Chain<'_>) -> Result<(), DriverFault
     let last = table.size - 1;
     for index in 0..=last {
         let (address, rest) = table.words(index, chain)?;
+        // Every flag but WRITE means nothing here (2.8.7).
         let descriptor = Descriptor::from_packed(address, rest);
-        if descriptor.is_indirect() {
-            return Err(DriverFault::IndirectNested);
-        }
         let writable = chain.append(descriptor);
         if index == last {
             chain.end(descriptor, writable);

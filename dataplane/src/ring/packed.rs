@@ -246,22 +246,6 @@ impl DeviceQueue for PackedQueue {
     }
 
     #[inline]
-    fn outstanding(&self) -> u16 {
-        let event = self.driver_event.load(Ordering::Relaxed);
-        let since = match event >> 16 & 3 {
-            VRING_PACKED_EVENT_FLAG_DESC if self.event_idx => Position::from_bits(event as u16),
-            _ => self.next_used,
-        };
-        // Further than a lap away is no place that the driver waits at.
-        let outstanding = self.next_avail.ahead_of(since, self.size);
-        if outstanding > self.size {
-            0
-        } else {
-            outstanding
-        }
-    }
-
-    #[inline]
     fn interrupt_wanted(&mut self) -> Option<Backlog> {
         if self.unsignalled == 0 {
             return None;

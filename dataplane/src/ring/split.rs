@@ -239,22 +239,6 @@ impl DeviceQueue for SplitQueue {
     }
 
     #[inline]
-    fn outstanding(&self) -> u16 {
-        let since = if self.event_idx {
-            self.used_event.load(Ordering::Relaxed)
-        } else {
-            self.signalled_used
-        };
-        // Behind what was seen of the avail ring by more than a queue is no place that the driver waits at.
-        let outstanding = self.last_avail_idx.wrapping_sub(since);
-        if outstanding > self.size {
-            0
-        } else {
-            outstanding
-        }
-    }
-
-    #[inline]
     fn interrupt_wanted(&mut self) -> Option<Backlog> {
         let (new, old) = (self.published_used, self.signalled_used);
         if new == old {

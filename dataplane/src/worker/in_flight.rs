@@ -14,6 +14,8 @@ pub(super) struct InFlight {
     pub(super) status_at: Iova,
     pub(super) read_bytes: u32,
     pub(super) write_bytes: u32,
+    /// Whether it fills all writable bytes if it succeeds.
+    pub(super) whole: bool,
     /// When it was taken, if it is timed.
     pub(super) taken_at: Option<Instant>,
 }

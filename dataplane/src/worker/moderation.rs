@@ -6,10 +6,11 @@
 //! many requests the driver keeps outstanding: once most of them are done, it is about to run out of work
 //! and should hear of it.
 //!
-//! That depth is found by trying: as long as the driver goes on submitting, a few more completions are let
-//! gather each time. A driver that falls silent, for a few of its own intervals, has nothing left to submit and
-//! waits: it is interrupted, and what it had then is its depth. One that is never seen with more than one
-//! request outstanding is not tried with: it is interrupted at once, each time.
+//! That depth is found by trying: an interrupt is held for a few more completions each time, until the driver
+//! falls silent. Then it has nothing left to submit and waits: it is interrupted at once, and what it had is
+//! its depth. From then on it is interrupted when three quarters of that are done, and submits the rest
+//! while the interrupt is on its way. Now and then a depth is doubted and tried beyond; the more often in
+//! vain, the more rarely, so that a driver with one request outstanding is as good as never kept waiting.
 
 use std::time::Duration;
 
@@ -21,11 +22,13 @@ use crate::ring::Backlog;
 /// driver has to take back at once.
 const COMPLETIONS_MAX: u16 = 256;
 
-/// Intervals between two submissions after which the driver is taken for waiting.
+/// Intervals between two submissions after which a driver is taken for waiting that has nothing else to do. What
+/// it took back the last time gives it something, for half an interval each.
 const SILENT_INTERVALS: u32 = 4;
 
-/// Interrupts after which a depth that was found is doubted: the driver may keep more outstanding by now.
-const DOUBTED_AFTER: u32 = 256;
+/// Interrupts after which a depth is tried beyond: at first, and after it was in vain again and again.
+const DOUBTED_AFTER_MIN: u32 = 64;
+const DOUBTED_AFTER_MAX: u32 = 4096;
 
 /// How long an interrupt is held that a driver which polls has probably not asked for.
 const STALE_HOLD: Duration = Duration::from_millis(20);
@@ -43,23 +46,26 @@ pub enum Interrupt {
 #[derive(Debug)]
 pub struct Moderation {
     hold: Duration,
+    /// What the driver had outstanding when it waited, or when the time was up.
+    depth: u16,
     /// Completions that an interrupt is held for.
     enough: u16,
-    /// What the driver had outstanding when it fell silent or the time was up, and the interrupts since then.
-    depth: Option<u16>,
+    /// Interrupts since `depth` was found, and how many there are before it is doubted.
     since_depth: u32,
-    /// The most that it was seen to have outstanding since the last interrupt.
-    peak: u16,
+    doubted_after: u32,
     /// The interrupt that is held.
     held: Option<Held>,
-    /// When something was last submitted, and the usual time from one such moment to the next.
-    last_submission: Option<Instant>,
-    interval: Duration,
+    /// Completions that the last interrupt told of.
+    told: u16,
+    /// The usual time from one submission to the next, once it is known.
+    interval: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Held {
     since: Instant,
+    /// When the last completion came.
+    last: Instant,
     completed: u16,
     hold: Duration,
 }
@@ -69,13 +75,13 @@ impl Moderation {
     pub fn new(hold: Duration) -> Self {
         Self {
             hold,
+            depth: 1,
             enough: 1,
-            depth: None,
             since_depth: 0,
-            peak: 1,
+            doubted_after: DOUBTED_AFTER_MIN,
             held: None,
-            last_submission: None,
-            interval: Duration::ZERO,
+            told: 0,
+            interval: None,
         }
     }
 
@@ -87,40 +93,38 @@ impl Moderation {
 
     /// Returns how many requests the driver keeps outstanding, as far as is known.
     pub fn depth(&self) -> u16 {
-        self.depth.unwrap_or(self.enough).max(self.enough)
-    }
-
-    /// Notes that the driver has `outstanding` requests submitted and not taken back.
-    #[inline]
-    pub fn submitted(&mut self, outstanding: u16) {
-        self.peak = self.peak.max(outstanding);
+        self.depth.max(self.enough)
     }
 
     /// Notes new completions that the driver wants an interrupt for. Returns whether to raise it.
     #[inline]
     pub fn completed(&mut self, backlog: Backlog, now: impl FnOnce() -> Instant) -> Interrupt {
-        self.submitted(backlog.outstanding);
+        let completed = backlog.completed;
         if backlog.stale {
-            self.hold_for(STALE_HOLD, backlog.completed, now())
-        } else if self.hold.is_zero() || backlog.completed >= self.enough {
-            Interrupt::Raise
-        } else {
-            self.hold_for(self.hold, backlog.completed, now())
+            return self.hold_for(STALE_HOLD, completed, now());
         }
+        if self.hold.is_zero() || completed >= self.enough {
+            self.told = completed;
+            return Interrupt::Raise;
+        }
+        self.hold_for(self.hold, completed, now())
     }
 
     fn hold_for(&mut self, hold: Duration, completed: u16, now: Instant) -> Interrupt {
-        if let Some(last) = self.last_submission.replace(now) {
-            // A mean that forgets; a pause of the driver's is none of its intervals.
-            let interval = now.saturating_duration_since(last).min(self.hold / 4);
-            self.interval = (self.interval * 7 + interval) / 8;
-        }
         let held = self.held.get_or_insert(Held {
             since: now,
+            last: now,
             completed,
             hold,
         });
-        held.completed = completed;
+        let more = u32::from(completed.wrapping_sub(held.completed));
+        if more > 0 {
+            let interval = now.saturating_duration_since(held.last) / more;
+            // A mean that forgets.
+            let before = self.interval.unwrap_or(interval);
+            self.interval = Some((before * 7 + interval) / 8);
+            (held.last, held.completed) = (now, completed);
+        }
         if now.saturating_duration_since(held.since) >= held.hold {
             self.expire(completed)
         } else {
@@ -135,15 +139,24 @@ impl Moderation {
             return Interrupt::Hold;
         };
         let now = now();
-        let silent = (self.interval * SILENT_INTERVALS).max(held.hold / 32);
-        let last = self.last_submission.unwrap_or(held.since);
-        let waits = now.saturating_duration_since(last) >= silent;
-        if (waits && held.hold <= self.hold)
-            || now.saturating_duration_since(held.since) >= held.hold
-        {
+        let expired = now.saturating_duration_since(held.since) >= held.hold;
+        let silent = now.saturating_duration_since(held.last) >= self.silence(held.hold);
+        if expired || silent {
             self.expire(held.completed)
         } else {
             Interrupt::Hold
+        }
+    }
+
+    /// How long a driver is silent that has nothing left to submit.
+    fn silence(&self, hold: Duration) -> Duration {
+        if hold > self.hold {
+            return hold;
+        }
+        let intervals = SILENT_INTERVALS + u32::from(self.told / 2);
+        match self.interval {
+            Some(interval) => (interval * intervals).min(hold / 2),
+            None => hold / 2,
         }
     }
 
@@ -151,24 +164,11 @@ impl Moderation {
     #[inline]
     pub fn raised(&mut self) {
         self.held = None;
-        if self.hold.is_zero() {
-            return;
+        self.since_depth = self.since_depth.saturating_add(1);
+        if self.since_depth >= self.doubted_after && !self.hold.is_zero() {
+            let more = 1 + self.enough / 8;
+            self.enough = (self.enough + more).min(COMPLETIONS_MAX);
         }
-        self.since_depth += 1;
-        if self.since_depth >= DOUBTED_AFTER {
-            self.depth = None;
-        }
-        // It submits the rest while the interrupt is on its way.
-        let most = self
-            .depth
-            .map_or(COMPLETIONS_MAX, |depth| depth - depth / 4);
-        let more = if self.peak > 1 {
-            1 + self.enough / 8
-        } else {
-            0
-        };
-        self.enough = (self.enough + more).min(most).min(COMPLETIONS_MAX).max(1);
-        self.peak = 1;
     }
 
     /// Forgets an interrupt that was held: the driver does not want it any more.
@@ -181,9 +181,15 @@ impl Moderation {
     #[cold]
     fn expire(&mut self, completed: u16) -> Interrupt {
         let depth = completed.max(1);
-        self.depth = Some(depth);
-        self.since_depth = 0;
+        let in_vain = depth <= self.depth;
+        self.doubted_after = if in_vain {
+            (self.doubted_after * 2).min(DOUBTED_AFTER_MAX)
+        } else {
+            DOUBTED_AFTER_MIN
+        };
+        (self.depth, self.since_depth) = (depth, 0);
         self.enough = depth - depth / 4;
+        self.told = completed;
         Interrupt::Raise
     }
 }
@@ -246,10 +252,8 @@ mod tests {
                         outstanding: self.submitted,
                         stale: false,
                     };
-                    if self.taken.is_some() {
-                        // The driver has not asked anew.
-                        policy.submitted(self.submitted);
-                    } else {
+                    // While an interrupt is on its way the driver has not asked anew.
+                    if self.taken.is_none() {
                         decision = policy.completed(backlog, || self.now);
                     }
                 } else if policy.is_holding() {
@@ -274,11 +278,24 @@ mod tests {
     }
 
     #[test]
-    fn a_driver_with_one_request_never_waits() {
+    fn a_driver_with_one_request_is_kept_waiting_ever_more_rarely() {
         let mut policy = Moderation::new(HOLD);
         let mut play = Play::new(1, 10, 50);
-        assert_eq!(play.run(&mut policy, 1000), 1000);
-        assert_eq!((play.waited_longest, policy.depth()), (Duration::ZERO, 1));
+        let mut waits = Vec::new();
+        for turn in 0..20_000 {
+            play.waited_longest = Duration::ZERO;
+            play.run(&mut policy, 1);
+            if policy.is_holding() {
+                waits.push(turn);
+            }
+        }
+        // After 64 interrupts, then twice as many each time, up to 4096.
+        assert!(waits.len() <= 10, "{waits:?}");
+        assert!(
+            waits.windows(3).all(|w| w[2] - w[1] + 1 >= w[1] - w[0]),
+            "{waits:?}"
+        );
+        assert_eq!(policy.depth(), 1);
     }
 
     #[test]
@@ -295,11 +312,10 @@ mod tests {
         for depth in [32, 128] {
             let mut policy = Moderation::new(HOLD);
             let mut play = Play::new(depth, 10, 60);
-            play.run(&mut policy, 1000);
+            play.run(&mut policy, 2000);
             let interrupts = play.run(&mut policy, 10_000);
             assert!(interrupts < 1000, "{interrupts} at depth {depth}");
-            let known = policy.depth();
-            assert!((16..=depth).contains(&known), "{known} of {depth}");
+            assert!(policy.depth() >= 16, "{} of {depth}", policy.depth());
             assert!(play.waited_longest < HOLD, "{:?}", play.waited_longest);
         }
     }
@@ -307,18 +323,31 @@ mod tests {
     #[test]
     fn a_driver_that_becomes_shallow_waits_once() {
         let mut policy = Moderation::new(HOLD);
-        Play::new(32, 10, 60).run(&mut policy, 2000);
+        Play::new(32, 10, 60).run(&mut policy, 5000);
+        assert!(policy.depth() >= 16, "{}", policy.depth());
         let mut shallow = Play::new(1, 10, 50);
         assert_eq!(shallow.run(&mut policy, 1), 0, "the first one is held");
-        assert_eq!(shallow.run(&mut policy, 100), 101, "and told of");
+        assert_eq!(
+            shallow.run(&mut policy, 60),
+            61,
+            "and told of, as all after it"
+        );
         assert!(
-            shallow.waited_longest <= HOLD,
+            shallow.waited_longest <= HOLD / 2,
             "{:?}",
             shallow.waited_longest
         );
-        let before = shallow.waited_longest;
-        shallow.run(&mut policy, 1000);
-        assert_eq!(shallow.waited_longest, before, "it waited again");
+        assert_eq!(policy.depth(), 1);
+    }
+
+    #[test]
+    fn a_driver_that_becomes_deep_is_found_out() {
+        let mut policy = Moderation::new(HOLD);
+        Play::new(1, 10, 50).run(&mut policy, 20_000);
+        // Its interrupts come so soon that it never seems to have two outstanding.
+        let mut deep = Play::new(32, 10, 5);
+        deep.run(&mut policy, 20_000);
+        assert!(policy.depth() >= 16, "{}", policy.depth());
     }
 
     fn backlog(completed: u16, outstanding: u16) -> Backlog {
@@ -333,7 +362,6 @@ mod tests {
     fn trying_for(enough: u16) -> Moderation {
         let mut policy = Moderation::new(HOLD);
         while policy.enough < enough {
-            policy.submitted(1024);
             policy.raised();
         }
         policy
@@ -344,7 +372,7 @@ mod tests {
         let start = Instant::now();
         let mut policy = trying_for(COMPLETIONS_MAX);
         let step = HOLD / 20;
-        for count in 0..20 {
+        for count in 0..20_u16 {
             let now = start + step * u32::from(count);
             let decision = policy.completed(backlog(count + 1, 100), || now);
             assert_eq!(decision, Interrupt::Hold, "after {count} steps");

@@ -153,12 +153,6 @@ impl Poller {
         with!(&mut self.0, poller => poller.queue().interrupt_wanted())
     }
 
-    /// Returns how much the driver has submitted and not taken back, as far as is known.
-    #[inline]
-    pub fn outstanding(&self) -> u16 {
-        with!(&self.0, poller => poller.outstanding())
-    }
-
     /// Notes that the driver was interrupted, or did not ask for it.
     #[inline]
     pub fn interrupt_settled(&mut self) {

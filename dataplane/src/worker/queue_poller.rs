@@ -65,11 +65,6 @@ impl<Q: DeviceQueue> QueuePoller<Q> {
     }
 
     #[inline]
-    pub(super) fn outstanding(&self) -> u16 {
-        self.state.queue.outstanding()
-    }
-
-    #[inline]
     pub(super) fn queue(&mut self) -> &mut Q {
         &mut self.state.queue
     }
@@ -213,6 +208,8 @@ impl<Q: DeviceQueue> State<Q> {
             return self.give_up(head, pass);
         }
         let last_byte = chain.last_writable();
+        // Only an in-order queue asks whether a chain was filled completely.
+        let only_status = !Q::IN_ORDER || matches!(chain.writable(), [status] if status.len() == 1);
         let mut parsed = parse(chain, ranges, geometry);
         if self.guard.take() {
             // Zeros stood in for part of what was read: it must not reach the storage.
@@ -230,11 +227,15 @@ impl<Q: DeviceQueue> State<Q> {
             return self.give_up(head, pass);
         };
         let (read_bytes, write_bytes) = (request.read_bytes(), request.write_bytes());
+        // A read fills all that it is given, or fails.
+        let whole = only_status || read_bytes > 0;
         let answer = match request {
-            Request::Answer(status) => Answer::of(status, 0),
-            Request::GetId(into) => Answer::in_part(write_serial(geometry, into)),
+            Request::Answer(status) => Answer::of(status, 0, whole),
+            Request::GetId(into) => Answer::of(Status::Ok, write_serial(geometry, into), false),
             Request::Operation(operation) => match backend.submit(head.id(), operation) {
-                Submission::Complete(outcome) => Answer::of(status_of(outcome), read_bytes as u32),
+                Submission::Complete(outcome) => {
+                    Answer::of(status_of(outcome), read_bytes as u32, whole)
+                }
                 Submission::Pending => {
                     pass.taken += 1;
                     return self.in_flight.insert(InFlight {
@@ -242,6 +243,7 @@ impl<Q: DeviceQueue> State<Q> {
                         status_at,
                         read_bytes: read_bytes as u32,
                         write_bytes: write_bytes as u32,
+                        whole,
                         taken_at: pass.taken_at,
                     });
                 }
@@ -340,9 +342,10 @@ impl<Q: DeviceQueue> State<Q> {
             status_at,
             read_bytes,
             write_bytes,
+            whole,
             taken_at,
         } = request;
-        let answer = Answer::of(status_of(outcome), read_bytes);
+        let answer = Answer::of(status_of(outcome), read_bytes, whole);
         let last_byte = table.segment(status_at, 1, Direction::Writable);
         let Ok(last_byte) = last_byte else {
             // It was resolved in this very table, so this does not happen.
@@ -394,26 +397,17 @@ struct Answer {
     status: Status,
     /// Data bytes that the device wrote.
     written: u32,
-    /// All that the driver gave room for.
+    /// All that the driver gave room for, should the status be OK.
     whole: bool,
 }
 
 impl Answer {
-    /// A request that filled its buffers or failed.
     #[inline]
-    fn of(status: Status, written: u32) -> Self {
+    fn of(status: Status, written: u32, whole: bool) -> Self {
         Self {
             status,
             written,
-            whole: true,
-        }
-    }
-
-    fn in_part(written: u32) -> Self {
-        Self {
-            status: Status::Ok,
-            written,
-            whole: false,
+            whole,
         }
     }
 }

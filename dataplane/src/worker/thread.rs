@@ -249,7 +249,6 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
         };
         match poller.interrupt_wanted() {
             None => {
-                self.moderation.submitted(poller.outstanding());
                 self.moderation.settle();
                 poller.interrupt_settled();
             }
