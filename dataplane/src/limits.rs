@@ -20,9 +20,9 @@ pub const SEGMENTS_MAX: usize = DESCRIPTORS_MAX + REGION_SPLITS_MAX;
 /// Memory regions of one device: the kernel's own cap for vhost-vdpa (`max_iotlb_entries`).
 pub const REGIONS_MAX: usize = 2048;
 
-/// Requests taken from a ring in one pass, so that a pass is bounded and the first completion of a
-/// deep queue is not held back by the last.
-pub const PASS_REQUESTS_MAX: usize = 64;
+/// Requests taken from a ring in one pass, so that a pass is bounded, the first completion of a deep queue is not
+/// held back by the last, and a driver that polls takes back what is done while the rest is worked on.
+pub const PASS_REQUESTS_MAX: usize = 16;
 
 /// Bytes moved in one pass before completions are published.
 pub const PASS_BYTES_MAX: u64 = 1 << 20;

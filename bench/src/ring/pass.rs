@@ -1,4 +1,4 @@
-//! Our whole pass, as a worker does it: the ring, the request, a null backend, counters and latencies.
+//! Our whole passes, as a worker does them: the ring, the request, a null backend, counters and latencies.
 
 use std::num::NonZeroU32;
 
@@ -9,7 +9,7 @@ use pollux_dataplane::worker::{Poller, Progress, QueueSetup, Records};
 
 use super::{Fixture, Side};
 
-/// Polls once a batch.
+/// Polls until a batch is done.
 #[derive(Debug)]
 pub struct PassSide {
     poller: Poller,
@@ -51,12 +51,14 @@ impl Side for PassSide {
             counters: &self.counters,
             latency: &mut self.latency,
         };
-        match self
-            .poller
-            .poll_once(&mut self.backend, &self.geometry, &mut records)
+        let mut served = 0;
+        // A large batch takes several passes.
+        while let Progress::Busy(count) =
+            self.poller
+                .poll_once(&mut self.backend, &self.geometry, &mut records)
         {
-            Progress::Busy(count) => count as u64,
-            Progress::Idle => 0,
+            served += count as u64;
         }
+        served
     }
 }

@@ -151,9 +151,12 @@ fn options(setup: &Setup, cpus: &[usize]) -> Vec<(&'static str, Option<String>)>
         ("name", value(NAME)),
         ("backend", Some(backend)),
         ("queues", Some(cpus.len().to_string())),
-        ("queue-size", Some(setup.queue_size.to_string())),
         ("cpus", Some(cpus::join(cpus))),
     ];
+    if setup.transport == Transport::VduseVhost {
+        // The load needs room for its depth; a disk has what `pollux serve` gives it.
+        options.push(("queue-size", Some(setup.queue_size.to_string())));
+    }
     options.extend(poll(setup));
     options.push(("attach", value(attach)));
     options
@@ -272,24 +275,24 @@ mod tests {
         };
         assert_eq!(
             tail(&setup, "pollux:irq-hold-us=0:poll=event"),
-            "--queues 2 --queue-size 256 --cpus 3,4 --attach virtio --irq-hold-us 0 --poll event"
+            "--queues 2 --cpus 3,4 --attach virtio --irq-hold-us 0 --poll event"
         );
         setup.transport = Transport::VduseVirtioPoll;
         assert_eq!(
             tail(&setup, "pollux"),
-            "--queues 2 --queue-size 256 --cpus 3,4 --poll busy --attach virtio"
+            "--queues 2 --cpus 3,4 --poll busy --attach virtio"
         );
         setup.cpus = vec![3];
         assert_eq!(
             tail(&setup, "pollux"),
-            "--queues 2 --queue-size 256 --cpus 0,3 --poll adaptive --poll-us 100000 --attach virtio"
+            "--queues 2 --cpus 0,3 --poll adaptive --poll-us 100000 --attach virtio"
         );
         setup.poll = Some("busy".to_owned());
         setup.transport = Transport::VduseVhost;
         (setup.cpus, setup.queue_size) = (vec![3, 4], 512);
         assert_eq!(
             tail(&setup, "pollux"),
-            "--queues 1 --queue-size 512 --cpus 3 --poll busy --attach vhost"
+            "--queues 1 --cpus 3 --queue-size 512 --poll busy --attach vhost"
         );
     }
 
@@ -309,7 +312,7 @@ mod tests {
         assert!(folder.path().join("stopped").exists());
         let arguments = fs::read_to_string(folder.path().join("arguments")).unwrap();
         let expected = "serve --json --name bench-pollux --backend null,size=1073741824,fill=off --queues 1 \
-                        --queue-size 256 --cpus 0 --poll busy --attach virtio\n";
+                        --cpus 0 --poll busy --attach virtio\n";
         assert_eq!(arguments, expected);
     }
 

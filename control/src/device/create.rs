@@ -95,7 +95,12 @@ impl Created {
         let control = Control::open()?;
         control.set_api_version(0)?;
         let geometry = disk.geometry();
-        let config = ConfigSpace::new(geometry, options.queues, options.queue_size);
+        let config = ConfigSpace::new(
+            geometry,
+            options.queues,
+            options.queue_size,
+            options.ring_features,
+        );
         let name = options.name.clone();
         control.create(&DeviceConfig {
             name: name.clone(),

@@ -124,6 +124,9 @@ impl QueueInterrupts {
         wanted: &InterruptCpus,
         workers: &[usize],
     ) {
+        if !self.is_held {
+            return;
+        }
         let is_deep = depth
             >= if self.is_deep {
                 SHALLOW_BELOW

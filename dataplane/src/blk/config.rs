@@ -1,7 +1,8 @@
 //! The 96 bytes of `struct virtio_blk_config` (VIRTIO 1.3, 5.2.4).
 
 use super::Geometry;
-use crate::limits::{RANGES_MAX, SEGMENT_BYTES_MAX, WRITE_ZEROES_RANGES_MAX};
+use crate::limits::{QUEUE_SIZE_MIN, RANGES_MAX, SEGMENT_BYTES_MAX, WRITE_ZEROES_RANGES_MAX};
+use crate::ring::RingFeatures;
 
 /// Bytes of the configuration space, the zoned part included: a driver that reads further gets zeros
 /// from the kernel only since Linux 6.0.
@@ -13,13 +14,12 @@ pub struct ConfigSpace([u8; CONFIG_BYTES]);
 
 impl ConfigSpace {
     /// Returns the configuration of a device over `geometry` with `queues` queues of `queue_size`
-    /// entries.
-    pub fn new(geometry: &Geometry, queues: u16, queue_size: u16) -> Self {
+    /// entries that offers `ring`.
+    pub fn new(geometry: &Geometry, queues: u16, queue_size: u16, ring: RingFeatures) -> Self {
         let mut space = Self([0; CONFIG_BYTES]);
         space.put(0, &geometry.capacity_sectors.to_le_bytes());
         space.put(8, &SEGMENT_BYTES_MAX.to_le_bytes());
-        // A header and a status take two descriptors of the longest chain.
-        space.put(12, &u32::from(queue_size.saturating_sub(2)).to_le_bytes());
+        space.put(12, &u32::from(segments_max(queue_size, ring)).to_le_bytes());
         space.put(20, &geometry.block_bytes.to_le_bytes());
         space.put(24, &[geometry.physical_block_exponent]);
         let physical_block = 1_u16 << geometry.physical_block_exponent.min(15);
@@ -49,6 +49,17 @@ impl ConfigSpace {
     }
 }
 
+/// Returns how many data segments a request may have. A header and a status take two descriptors more. Through
+/// an indirect table a chain takes one entry of the ring; otherwise eight of the longest should fit.
+fn segments_max(queue_size: u16, ring: RingFeatures) -> u16 {
+    let descriptors = if ring.contains(RingFeatures::INDIRECT_DESC) {
+        queue_size
+    } else {
+        (queue_size / 8).max(QUEUE_SIZE_MIN)
+    };
+    descriptors.saturating_sub(2)
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -70,9 +81,16 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn without_indirect_tables_eight_of_the_longest_requests_fit() {
+        assert_eq!(segments_max(1024, RingFeatures::EVENT_IDX), 126);
+        assert_eq!(segments_max(4, RingFeatures::empty()), 2);
+        assert_eq!(segments_max(256, RingFeatures::INDIRECT_DESC), 254);
+    }
+
+    #[test]
     fn fields_lie_where_the_kernels_struct_has_them() {
         use std::mem::offset_of;
-        let space = ConfigSpace::new(&geometry(), 3, 256);
+        let space = ConfigSpace::new(&geometry(), 3, 256, RingFeatures::INDIRECT_DESC);
         let bytes = space.as_bytes();
         let u16_at = |at: usize| u16::from_le_bytes(bytes[at..at + 2].try_into().unwrap());
         let u32_at = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());

@@ -43,10 +43,10 @@ pub(crate) struct ServeArgs {
     #[arg(long, default_value_t = 1)]
     queues: u16,
     /// Entries of a virtqueue, a power of two
-    #[arg(long, default_value_t = 256)]
+    #[arg(long, default_value_t = 1024)]
     queue_size: u16,
     /// Features of virtqueues to offer: indirect_desc, event_idx, ring_packed, in_order, or none
-    #[arg(long, default_value = "indirect_desc,event_idx", value_parser = parse_ring_features, value_name = "LIST")]
+    #[arg(long, default_value = "event_idx", value_parser = parse_ring_features, value_name = "LIST")]
     features: RingFeatures,
     /// CPUs of the threads, one a queue, such as 2,3 or 2-3 [default: the last ones]
     #[arg(long, value_name = "LIST")]
@@ -58,7 +58,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, default_value_t = 50, value_name = "MICROSECONDS")]
     poll_us: u64,
     /// Time that an interrupt may be held while more completions are on their way; 0 for not at all
-    #[arg(long, default_value_t = 0, value_name = "MICROSECONDS")]
+    #[arg(long, default_value_t = 500, value_name = "MICROSECONDS")]
     irq_hold_us: u64,
     /// CPUs that handle the driver's interrupts: worker (that of the queue's thread), driver (its own
     /// choice), others (its choice without those of --cpus), auto (worker while it keeps many requests
