@@ -32,7 +32,7 @@ const PATIENCE_MIN: u32 = 8;
 const PATIENCE_MAX: u32 = 4096;
 
 /// How long an interrupt is held that a driver which polls has probably not asked for.
-const STALE_HOLD: Duration = Duration::from_millis(20);
+const STALE_HOLD: Duration = Duration::from_millis(250);
 
 /// Whether to raise the interrupt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +68,8 @@ struct Held {
     /// When the last completion came.
     last: Instant,
     completed: u16,
-    hold: Duration,
+    /// The driver may not have asked for it.
+    stale: bool,
 }
 
 impl Moderation {
@@ -102,13 +103,27 @@ impl Moderation {
     pub fn completed(&mut self, backlog: Backlog, now: impl FnOnce() -> Instant) -> Interrupt {
         let completed = backlog.completed;
         if backlog.stale {
-            return self.hold_for(STALE_HOLD, completed, now());
+            return self.hold_stale(completed, now());
         }
         if self.hold.is_zero() || completed >= self.enough() {
             self.told = completed;
             return Interrupt::Raise;
         }
-        self.hold_for(self.hold, completed, now())
+        self.hold_on(completed, now())
+    }
+
+    fn hold_stale(&mut self, completed: u16, now: Instant) -> Interrupt {
+        let held = self.held.get_or_insert(Held {
+            since: now,
+            last: now,
+            completed,
+            stale: true,
+        });
+        if now.saturating_duration_since(held.since) >= STALE_HOLD {
+            Interrupt::Raise
+        } else {
+            Interrupt::Hold
+        }
     }
 
     /// Returns the completions that an interrupt is held for.
@@ -122,12 +137,12 @@ impl Moderation {
         enough.min(COMPLETIONS_MAX)
     }
 
-    fn hold_for(&mut self, hold: Duration, completed: u16, now: Instant) -> Interrupt {
+    fn hold_on(&mut self, completed: u16, now: Instant) -> Interrupt {
         let held = self.held.get_or_insert(Held {
             since: now,
             last: now,
             completed,
-            hold,
+            stale: false,
         });
         let more = u32::from(completed.wrapping_sub(held.completed));
         if more > 0 {
@@ -137,7 +152,7 @@ impl Moderation {
             self.interval = Some((before * 7 + interval) / 8);
             (held.last, held.completed) = (now, completed);
         }
-        if now.saturating_duration_since(held.since) >= held.hold {
+        if now.saturating_duration_since(held.since) >= self.hold {
             self.expired(completed)
         } else {
             Interrupt::Hold
@@ -151,9 +166,11 @@ impl Moderation {
             return Interrupt::Hold;
         };
         let now = now();
-        if now.saturating_duration_since(held.last) >= self.silence(held.hold) {
+        if held.stale {
+            self.hold_stale(held.completed, now)
+        } else if now.saturating_duration_since(held.last) >= self.silence() {
             self.silent(held.completed)
-        } else if now.saturating_duration_since(held.since) >= held.hold {
+        } else if now.saturating_duration_since(held.since) >= self.hold {
             self.expired(held.completed)
         } else {
             Interrupt::Hold
@@ -161,14 +178,11 @@ impl Moderation {
     }
 
     /// How long a driver is silent that has nothing left to submit.
-    fn silence(&self, hold: Duration) -> Duration {
-        if hold > self.hold {
-            return hold;
-        }
+    fn silence(&self) -> Duration {
         let intervals = SILENT_INTERVALS + u32::from(self.told / 2);
         match self.interval {
-            Some(interval) => (interval * intervals).min(hold / 2),
-            None => hold / 2,
+            Some(interval) => (interval * intervals).min(self.hold / 2),
+            None => self.hold / 2,
         }
     }
 

@@ -13,7 +13,9 @@ use crate::vhost::Device;
 
 /// Serves a ram disk of two queues to a driver in user space.
 fn serve(backend: &str) -> Daemon {
-    Daemon::serve("d0", backend, &["--queues", "2", "--attach", "vhost"])
+    let features = ["--features", "indirect_desc,event_idx"];
+    let options = [&features[..], &["--queues", "2", "--attach", "vhost"]].concat();
+    Daemon::serve("d0", backend, &options)
 }
 
 /// Waits until queue `index` is shown as broken, and returns why.

@@ -28,8 +28,8 @@ fn a_disk_of_512_byte_blocks_and_one_queue() {
                 ("queue/physical_block_size", "4096"),
                 ("queue/minimum_io_size", "4096"),
                 ("queue/optimal_io_size", "0"),
-                ("queue/nr_requests", "256"),
-                ("queue/max_segments", "254"),
+                ("queue/nr_requests", "512"),
+                ("queue/max_segments", "126"),
                 ("queue/max_segment_size", "1048576"),
                 ("queue/write_cache", "write back"),
                 // Linux raises it to the physical block.
@@ -47,7 +47,11 @@ fn a_disk_of_4096_byte_blocks_and_two_queues() {
     in_guest(|| {
         compare(
             "null,size=1T,block_size=4096",
-            &["--queues", "2", "--queue-size", "64"],
+            &[
+                &["--queues", "2", "--queue-size", "64"],
+                &["--features", "indirect_desc,event_idx"][..],
+            ]
+            .concat(),
             &[
                 ("size", "2147483648"),
                 ("queue/logical_block_size", "4096"),

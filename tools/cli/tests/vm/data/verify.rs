@@ -1,5 +1,8 @@
 //! Checksums over random writes, in every block size and depth.
 
+use pollux_control::device::parse_ring_features;
+use pollux_dataplane::ring::RingFeatures;
+
 use crate::guest::{Daemon, Fio, in_guest, write};
 
 /// Bytes of each of the two jobs: enough requests for the depth, few enough for an emulated CPU.
@@ -78,14 +81,56 @@ fn blocks_of_4096_bytes_verify() {
 #[test]
 fn the_smallest_and_the_largest_queue_verify() {
     in_guest(|| {
-        for size in ["4", "1024"] {
+        // Without indirect tables Linux keeps two descriptors a request.
+        for (size, requests) in [("4", "2"), ("1024", "512")] {
             let options = [TWO_QUEUES, &["--queue-size", size]].concat();
             let daemon = Daemon::serve("d0", "ram,size=64M", &options);
-            assert_eq!(daemon.disk().attribute("queue/nr_requests"), size);
+            assert_eq!(daemon.disk().attribute("queue/nr_requests"), requests);
             Fio::verify(daemon.disk().node(), "64k", 128, "16M").run();
             daemon.stop();
         }
     });
+}
+
+#[test]
+fn every_kind_of_ring_verifies() {
+    in_guest(|| {
+        for features in [
+            "none",
+            "indirect_desc,event_idx",
+            "in_order,event_idx",
+            "ring_packed",
+            "ring_packed,event_idx",
+            "ring_packed,indirect_desc,event_idx",
+            "ring_packed,in_order,indirect_desc,event_idx",
+        ] {
+            let options = [TWO_QUEUES, &["--features", features]].concat();
+            let daemon = Daemon::serve("d0", "ram,size=64M", &options);
+            for (block, depth) in [("4k", 1), ("4k", 64), ("128k", 16)] {
+                Fio::verify(daemon.disk().node(), block, depth, "8M").run();
+            }
+            let offered = parse_ring_features(features).expect(features);
+            let mut expected = offered;
+            if !knows_in_order() {
+                expected.remove(RingFeatures::IN_ORDER);
+            }
+            let device = daemon.snapshot();
+            let accepted = RingFeatures::from_bits_truncate(device.features);
+            assert_eq!(accepted, expected, "{features}");
+            assert_eq!(device.queues[0].fault, None, "{features}");
+            daemon.stop();
+        }
+    });
+}
+
+/// Linux's virtio drivers do since 7.0.
+fn knows_in_order() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("a release");
+    let major = release
+        .split('.')
+        .next()
+        .and_then(|it| it.parse::<u32>().ok());
+    major.expect("a number") >= 7
 }
 
 #[test]
