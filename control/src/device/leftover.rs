@@ -9,7 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use pollux_dataplane::blk::Status;
 use pollux_dataplane::limits::QUEUES_MAX;
 use pollux_dataplane::mem::{Direction, FaultGuard, Iova, RegionTable};
-use pollux_dataplane::ring::{Chain, DeviceQueue, QueueConfig, SplitQueue};
+use pollux_dataplane::ring::{Chain, DeviceQueue, QueueConfig, RingFeatures, SplitQueue};
 use vduse::{
     Control, ControlError, DestroyError, Device, DeviceError, Name, OpenError, QueueInfo, Reply,
     Request, RequestKind,
@@ -188,8 +188,12 @@ impl<'device> Undertaker<'device> {
 }
 
 /// Returns a queue from the first request on that its last device did not return. Backends so far
-/// return requests in order; otherwise the used index would not say which those are.
+/// return requests in order; otherwise the used index would not say which those are. A packed ring does not
+/// say it at all: `None`.
 fn take_over(config: &QueueConfig, info: &QueueInfo, table: &RegionTable) -> Option<SplitQueue> {
+    if config.features.contains(RingFeatures::RING_PACKED) {
+        return None;
+    }
     let used_idx = Iova(info.device_area).checked_add(2)?;
     let used_idx = table.cell::<std::sync::atomic::AtomicU16>(used_idx, Direction::Writable);
     let next_avail = used_idx.ok()?.load(std::sync::atomic::Ordering::Acquire);
