@@ -27,6 +27,16 @@ pub struct Region {
 }
 
 impl Region {
+    /// Returns whether the device may use it in `direction`.
+    #[inline]
+    pub(super) fn allows(&self, direction: Direction) -> bool {
+        match self.mapping.access() {
+            Access::ReadWrite => true,
+            Access::ReadOnly => direction == Direction::Readable,
+            Access::WriteOnly => direction == Direction::Writable,
+        }
+    }
+
     /// Returns its memory; `None` when the mapping is too short, which no region of a table has.
     pub(super) fn memory(&self) -> Option<Segment<'_>> {
         let bytes = usize::try_from(self.last.0 - self.first.0).ok()?;
@@ -105,39 +115,40 @@ impl RegionTable {
         &self.regions
     }
 
-    #[inline]
-    fn region_at(&self, iova: Iova) -> Option<&Region> {
-        let region = match self.regions.as_slice() {
-            [only] => only,
-            many => many[many.partition_point(|region| region.last < iova)..].first()?,
-        };
-        (region.first <= iova && iova <= region.last).then_some(region)
+    fn index_at(&self, iova: Iova) -> Option<usize> {
+        let index = self.regions.partition_point(|region| region.last < iova);
+        let region = self.regions.get(index)?;
+        (region.first <= iova).then_some(index)
     }
 
-    /// Returns the region that `iova` is in. `bytes` is for the error alone.
+    /// Returns the index of the region that `iova` is in. `bytes` is for the error alone.
     ///
     /// # Errors
     ///
     /// [`TranslateError`] when there is none or it may not be used that way.
-    #[inline]
-    pub(super) fn region_for(
+    pub(super) fn index_for(
+        &self,
+        iova: Iova,
+        bytes: u64,
+        direction: Direction,
+    ) -> Result<usize, TranslateError> {
+        let index = self.index_at(iova);
+        match index.and_then(|index| self.regions.get(index)) {
+            None => Err(TranslateError::Unmapped { iova, bytes }),
+            Some(region) if region.allows(direction) => Ok(index.unwrap_or_default()),
+            Some(_) => Err(TranslateError::Forbidden(iova)),
+        }
+    }
+
+    fn region_for(
         &self,
         iova: Iova,
         bytes: u64,
         direction: Direction,
     ) -> Result<&Region, TranslateError> {
+        let index = self.index_for(iova, bytes, direction)?;
         let unmapped = TranslateError::Unmapped { iova, bytes };
-        let region = self.region_at(iova).ok_or(unmapped)?;
-        let allowed = match region.mapping.access() {
-            Access::ReadWrite => true,
-            Access::ReadOnly => direction == Direction::Readable,
-            Access::WriteOnly => direction == Direction::Writable,
-        };
-        if allowed {
-            Ok(region)
-        } else {
-            Err(TranslateError::Forbidden(iova))
-        }
+        self.regions.get(index).ok_or(unmapped)
     }
 
     /// Returns the longest prefix of `bytes` bytes from `iova` on that lies in one region. Its length
@@ -237,10 +248,7 @@ impl RegionTable {
     ) -> Result<SharedArray<S>, TranslateError> {
         let bytes = u64::from(count) * size_of::<S>() as u64;
         let segment = self.segment(iova, bytes, direction)?;
-        // `segment` succeeded, so a region is there.
-        let region = self
-            .region_at(iova)
-            .ok_or(TranslateError::Unmapped { iova, bytes })?;
+        let region = self.region_for(iova, bytes, direction)?;
         let mapping = Arc::clone(&region.mapping);
         SharedArray::new(segment, mapping).ok_or(TranslateError::Misaligned(iova))
     }

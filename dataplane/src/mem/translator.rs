@@ -10,7 +10,7 @@
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 
-use super::{Direction, Iova, RegionTable, Segment, TranslateError};
+use super::{Direction, Iova, Region, RegionTable, Segment, TranslateError};
 
 /// A region of one table, flat.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +29,21 @@ impl<'table> Window<'table> {
         start: NonNull::dangling(),
         _table: PhantomData,
     };
+
+    /// Returns `region` of the table, if it may be used in that direction.
+    #[inline]
+    fn of(region: &'table Region, direction: Direction) -> Option<Self> {
+        if !region.allows(direction) {
+            return None;
+        }
+        let memory = region.memory()?;
+        Some(Self {
+            first: region.first,
+            bytes: memory.len() as u64,
+            start: NonNull::new(memory.as_ptr())?,
+            _table: PhantomData,
+        })
+    }
 
     /// Returns the `bytes` bytes from `iova` on; `None` when they are none or not all in the window.
     #[inline]
@@ -56,23 +71,43 @@ impl<'table> Window<'table> {
     }
 }
 
+/// Which regions of a table were hit last, for the next translator of the same table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LastRegions {
+    readable: usize,
+    writable: usize,
+}
+
 /// Translates for one worker; remembers the last region of each direction.
 #[derive(Debug)]
 pub struct Translator<'table> {
     table: &'table RegionTable,
+    last: LastRegions,
     /// The last region that was read from, and the last that was written to.
     readable: Window<'table>,
     writable: Window<'table>,
 }
 
 impl<'table> Translator<'table> {
-    /// Returns a translator for the addresses of `table`.
-    pub fn new(table: &'table RegionTable) -> Self {
+    /// Returns a translator for the addresses of `table` that begins with the regions `last`.
+    #[inline]
+    pub fn new(table: &'table RegionTable, last: LastRegions) -> Self {
+        let window = |index: usize, direction| {
+            let region = table.regions().get(index)?;
+            Window::of(region, direction)
+        };
         Self {
             table,
-            readable: Window::EMPTY,
-            writable: Window::EMPTY,
+            last,
+            readable: window(last.readable, Direction::Readable).unwrap_or(Window::EMPTY),
+            writable: window(last.writable, Direction::Writable).unwrap_or(Window::EMPTY),
         }
+    }
+
+    /// Returns which regions were hit last.
+    #[inline]
+    pub fn last(&self) -> LastRegions {
+        self.last
     }
 
     /// Returns the table.
@@ -106,17 +141,12 @@ impl<'table> Translator<'table> {
         direction: Direction,
     ) -> Result<Segment<'table>, TranslateError> {
         let unmapped = TranslateError::Unmapped { iova, bytes };
-        let region = self.table.region_for(iova, bytes, direction)?;
-        let memory = region.memory().ok_or(unmapped)?;
-        let window = Window {
-            first: region.first,
-            bytes: memory.len() as u64,
-            start: NonNull::new(memory.as_ptr()).ok_or(unmapped)?,
-            _table: PhantomData,
-        };
+        let index = self.table.index_for(iova, bytes, direction)?;
+        let region = self.table.regions().get(index).ok_or(unmapped)?;
+        let window = Window::of(region, direction).ok_or(unmapped)?;
         match direction {
-            Direction::Readable => self.readable = window,
-            Direction::Writable => self.writable = window,
+            Direction::Readable => (self.readable, self.last.readable) = (window, index),
+            Direction::Writable => (self.writable, self.last.writable) = (window, index),
         }
         window.prefix(iova, bytes).ok_or(unmapped)
     }

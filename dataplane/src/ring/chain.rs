@@ -4,7 +4,7 @@ use super::segments::Segments;
 use super::table::Table;
 use super::{Descriptor, DriverFault};
 use crate::limits::SEGMENTS_MAX;
-use crate::mem::{Direction, Iova, RegionTable, Segment, Translator};
+use crate::mem::{Direction, Iova, LastRegions, RegionTable, Segment, Translator};
 
 /// The memory of one chain. Large: make one a pass and use it again for each chain.
 ///
@@ -32,8 +32,14 @@ impl<'table> Chain<'table> {
     /// Returns an empty chain whose memory comes from `table`.
     #[inline]
     pub fn new(table: &'table RegionTable) -> Self {
+        Self::after(table, LastRegions::default())
+    }
+
+    /// Returns an empty chain whose memory comes from `table`, after one that found its in the regions `last`.
+    #[inline]
+    pub fn after(table: &'table RegionTable, last: LastRegions) -> Self {
         Self {
-            translator: Translator::new(table),
+            translator: Translator::new(table, last),
             segments: Segments::new(),
             readable: 0,
             last_byte: Iova(0),
@@ -41,6 +47,12 @@ impl<'table> Chain<'table> {
             answerable: false,
             fault: None,
         }
+    }
+
+    /// Returns the regions that its memory was found in last.
+    #[inline]
+    pub fn last_regions(&self) -> LastRegions {
+        self.translator.last()
     }
 
     /// Returns what the driver wrote for the device.

@@ -12,7 +12,7 @@ use super::{Progress, Records, Report};
 use crate::backend::{BackendQueue, Outcome, Submission, Token};
 use crate::blk::{Geometry, Ranges, Request, Status, parse};
 use crate::limits::PASS_REQUESTS_MAX;
-use crate::mem::{Direction, FaultGuard, RegionTable, Segment};
+use crate::mem::{Direction, FaultGuard, LastRegions, RegionTable, Segment};
 use crate::ring::{Chain, DeviceQueue, Done, DriverFault, Head, QueueConfig, RingState};
 
 /// The data path of one virtqueue of one format. Made, used and dropped on one thread.
@@ -29,6 +29,8 @@ struct State<Q> {
     config: QueueConfig,
     guard: FaultGuard,
     in_flight: InFlightTable,
+    /// Where the last chain lay.
+    last_regions: LastRegions,
     /// The backend had no room for the next chain.
     stalled: bool,
     health: Health,
@@ -57,6 +59,7 @@ impl<Q: DeviceQueue> QueuePoller<Q> {
                 config,
                 guard,
                 in_flight: InFlightTable::new(config.size),
+                last_regions: LastRegions::default(),
                 stalled: false,
                 health,
                 fault,
@@ -170,7 +173,7 @@ impl<Q: DeviceQueue> State<Q> {
         records: &mut Records<'_>,
     ) -> usize {
         let mut pass = Pass::starting_at(records.latency.begin());
-        let mut chain = Chain::new(table);
+        let mut chain = Chain::after(table, self.last_regions);
         let mut ranges = Ranges::new();
         self.stalled = false;
         while !pass.is_full() {
@@ -185,6 +188,7 @@ impl<Q: DeviceQueue> State<Q> {
                 break;
             }
         }
+        self.last_regions = chain.last_regions();
         backend.commit();
         self.queue.publish();
         pass.record(records);
