@@ -1,14 +1,43 @@
 //! The parts of a virtqueue in the driver's memory, validated once.
 
-use super::SetupError;
+use super::{QueueConfig, SetupError};
 use crate::mem::{Direction, Iova, RegionTable, Shared, SharedArray, SharedCell, TranslateError};
 
-/// One of the three parts of a ring.
+/// The three parts of a virtqueue.
+pub(super) struct Areas<'table> {
+    pub(super) descriptor: Area<'table>,
+    pub(super) driver: Area<'table>,
+    pub(super) device: Area<'table>,
+}
+
+impl<'table> Areas<'table> {
+    /// Returns the parts of the queue at `config`, whose descriptors the device uses as `descriptor` says.
+    pub(super) fn new(
+        config: &QueueConfig,
+        descriptor: Direction,
+        table: &'table RegionTable,
+    ) -> Self {
+        let area = |part, start, direction| Area {
+            part,
+            start,
+            direction,
+            table,
+        };
+        let (read, written) = (Direction::Readable, Direction::Writable);
+        Self {
+            descriptor: area("descriptor area", config.descriptor_area, descriptor),
+            driver: area("driver area", config.driver_area, read),
+            device: area("device area", config.device_area, written),
+        }
+    }
+}
+
+/// One of them.
 pub(super) struct Area<'table> {
-    pub(super) part: &'static str,
-    pub(super) start: Iova,
-    pub(super) direction: Direction,
-    pub(super) table: &'table RegionTable,
+    part: &'static str,
+    start: Iova,
+    direction: Direction,
+    table: &'table RegionTable,
 }
 
 impl Area<'_> {

@@ -7,7 +7,7 @@ use virtio_bindings::virtio_ring::{
     VRING_PACKED_EVENT_FLAG_DESC, VRING_PACKED_EVENT_FLAG_DISABLE, VRING_PACKED_EVENT_FLAG_ENABLE,
 };
 
-use super::area::Area;
+use super::area::Areas;
 use super::table::Table;
 use super::{
     Backlog, Chain, Descriptor, DeviceQueue, Done, DriverFault, Head, Position, QueueConfig,
@@ -60,24 +60,11 @@ impl PackedQueue {
                 .then_some(position)
                 .ok_or(SetupError::Position { slot, size })
         };
-        let ring = Area {
-            part: "descriptor area",
-            start: config.descriptor_area,
-            direction: Direction::Writable,
-            table,
-        };
-        let driver = Area {
-            part: "driver area",
-            start: config.driver_area,
-            direction: Direction::Readable,
-            table,
-        };
-        let device = Area {
-            part: "device area",
-            start: config.device_area,
-            direction: Direction::Writable,
-            table,
-        };
+        let Areas {
+            descriptor: ring,
+            driver,
+            device,
+        } = Areas::new(config, Direction::Writable, table);
         Ok(Self {
             size,
             indirect: config.features.contains(RingFeatures::INDIRECT_DESC),

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 
 use virtio_bindings::virtio_ring::{VRING_AVAIL_F_NO_INTERRUPT, VRING_USED_F_NO_NOTIFY};
 
-use super::area::Area;
+use super::area::Areas;
 use super::table::Table;
 use super::{
     Backlog, Chain, Descriptor, DeviceQueue, Done, DriverFault, Head, QueueConfig, RingFeatures,
@@ -59,24 +59,11 @@ impl SplitQueue {
     pub fn new(config: &QueueConfig, table: &RegionTable) -> Result<Self, SetupError> {
         let size = config.checked_size()?;
         let entries = u64::from(size);
-        let descriptor = Area {
-            part: "descriptor area",
-            start: config.descriptor_area,
-            direction: Direction::Readable,
-            table,
-        };
-        let driver = Area {
-            part: "driver area",
-            start: config.driver_area,
-            direction: Direction::Readable,
-            table,
-        };
-        let device = Area {
-            part: "device area",
-            start: config.device_area,
-            direction: Direction::Writable,
-            table,
-        };
+        let Areas {
+            descriptor,
+            driver,
+            device,
+        } = Areas::new(config, Direction::Readable, table);
         let used_idx: SharedCell<AtomicU16> = device.cell(2)?;
         let used = used_idx.load(Ordering::Relaxed);
         Ok(Self {

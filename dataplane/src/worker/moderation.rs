@@ -105,6 +105,10 @@ impl Moderation {
         if backlog.stale {
             return self.hold_stale(completed, now());
         }
+        if self.held.is_some_and(|held| held.stale) {
+            // This one it has asked for.
+            self.held = None;
+        }
         if self.hold.is_zero() || completed >= self.enough() {
             self.told = completed;
             return Interrupt::Raise;

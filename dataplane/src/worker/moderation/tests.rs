@@ -218,3 +218,17 @@ fn an_interrupt_that_a_polling_driver_did_not_ask_for_waits_long_and_is_forgotte
         assert_eq!(policy.waited(|| start + STALE_HOLD), Interrupt::Raise);
     }
 }
+
+#[test]
+fn an_interrupt_that_is_asked_for_after_all_is_held_no_longer_than_any_other() {
+    let start = Instant::now();
+    let mut policy = trying_for(2);
+    let stale = Backlog {
+        stale: true,
+        ..backlog(1, 1)
+    };
+    assert_eq!(policy.completed(stale, || start), Interrupt::Hold);
+    let later = start + HOLD * 3;
+    assert_eq!(policy.completed(backlog(1, 1), || later), Interrupt::Hold);
+    assert_eq!(policy.waited(|| later + HOLD), Interrupt::Raise);
+}
