@@ -66,19 +66,6 @@ impl<S: Shared> SharedArray<S> {
         // keeps the offset below that.
         unsafe { self.first.add(usize::from(index) & self.mask).as_ref() }
     }
-
-    /// Has the processor fetch element `index` modulo the count, for a look at it soon.
-    #[inline]
-    pub fn prefetch(&self, index: u16) {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: a prefetch is a hint on an address and accesses nothing; SSE is part of x86-64.
-        unsafe {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(self.at(index)).cast());
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = index;
-    }
 }
 
 /// One element in shared memory.

@@ -20,9 +20,6 @@ const AVAIL: u64 = 1 << (48 + VRING_PACKED_DESC_F_AVAIL);
 const USED: u64 = 1 << (48 + VRING_PACKED_DESC_F_USED);
 const WRITE: u64 = (VRING_DESC_F_WRITE as u64) << 48;
 
-/// Descriptors ahead of the one that is taken that are fetched meanwhile: four make a cache line.
-const PREFETCH_DESCRIPTORS: u16 = 8;
-
 /// A packed virtqueue, its ring memory checked once. One thread owns it.
 #[derive(Debug)]
 pub struct PackedQueue {
@@ -182,8 +179,6 @@ impl DeviceQueue for PackedQueue {
         let Some(rest) = self.available(self.next_avail) else {
             return Ok(None);
         };
-        self.ring
-            .prefetch(self.next_avail.slot.wrapping_add(PREFETCH_DESCRIPTORS));
         let (id, slots) = self.follow(rest, chain)?;
         let size = self.size;
         if id >= size {
