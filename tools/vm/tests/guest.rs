@@ -130,7 +130,8 @@ fn the_newest_kernel_is_newer() {
 #[test]
 fn a_panic_is_told_apart() {
     let ran = run(&shell(
-        "echo before; echo c >/proc/sysrq-trigger; sleep 1000",
+        // What was written reaches the host a moment later, on a machine that is busy.
+        "echo before; sleep 2; echo c >/proc/sysrq-trigger; sleep 1000",
     ));
     assert_eq!(ran.outcome.end, End::Panicked, "{}", ran.outcome.log.text());
     assert!(ran.outcome.log.text().contains("sysrq triggered crash"));
