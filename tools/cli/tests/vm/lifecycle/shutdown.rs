@@ -37,20 +37,28 @@ fn memory() -> (i64, i64) {
     (field("MemAvailable:"), field("SUnreclaim:"))
 }
 
+/// Returns what five rounds cost: available memory, and unreclaimable kernel memory, in KiB.
+fn five_rounds() -> (i64, i64) {
+    let (available_before, slab_before) = memory();
+    for _ in 0..4 {
+        stop_under_load(Signal::SIGTERM);
+    }
+    stop_under_load(Signal::SIGINT);
+    let (available, slab) = memory();
+    (available_before - available, slab - slab_before)
+}
+
 #[test]
 fn signals_under_load_leave_no_device_no_thread_and_no_memory_behind() {
     in_guest(|| {
         stop_under_load(Signal::SIGTERM);
-        let (available_before, slab_before) = memory();
-        for _ in 0..4 {
-            stop_under_load(Signal::SIGTERM);
-        }
-        stop_under_load(Signal::SIGINT);
-        let (available, slab) = memory();
-        let (lost, grown) = (available_before - available, slab - slab_before);
-        eprintln!("available memory -{lost} KiB, slab {grown:+} KiB");
-        assert!(lost < MEMORY_KIB_MAX, "{lost} KiB less available");
-        assert!(grown < SLAB_KIB_MAX, "{grown} KiB more slab");
+        // One look at the memory that is available is noisy, but a leak costs every five rounds the same.
+        let costs: Vec<(i64, i64)> = std::iter::repeat_with(five_rounds).take(3).collect();
+        eprintln!("KiB less available and more slab after five rounds, three times: {costs:?}");
+        let least = |cost: fn(&(i64, i64)) -> i64| costs.iter().map(cost).min();
+        let (lost, grown) = (least(|cost| cost.0), least(|cost| cost.1));
+        assert!(lost < Some(MEMORY_KIB_MAX), "{costs:?}");
+        assert!(grown < Some(SLAB_KIB_MAX), "{costs:?}");
     });
 }
 
