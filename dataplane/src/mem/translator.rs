@@ -71,21 +71,32 @@ impl<'table> Window<'table> {
     }
 }
 
-/// Which regions of a table were hit last, for the next translator of the same table.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Which regions of a table were hit last, for the next translator of the same table: two a direction, because
+/// a driver may keep what it writes itself, such as headers, apart from the data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LastRegions {
-    readable: usize,
-    writable: usize,
+    readable: [usize; 2],
+    writable: [usize; 2],
 }
 
-/// Translates for one worker; remembers the last region of each direction.
+impl Default for LastRegions {
+    /// The first region, for the one that most tables have, and none.
+    fn default() -> Self {
+        Self {
+            readable: [0, usize::MAX],
+            writable: [0, usize::MAX],
+        }
+    }
+}
+
+/// Translates for one worker; remembers the last two regions of each direction.
 #[derive(Debug)]
 pub struct Translator<'table> {
     table: &'table RegionTable,
     last: LastRegions,
-    /// The last region that was read from, and the last that was written to.
-    readable: Window<'table>,
-    writable: Window<'table>,
+    /// The regions that were last read from, and those that were last written to.
+    readable: [Window<'table>; 2],
+    writable: [Window<'table>; 2],
 }
 
 impl<'table> Translator<'table> {
@@ -96,11 +107,14 @@ impl<'table> Translator<'table> {
             let region = table.regions().get(index)?;
             Window::of(region, direction)
         };
+        let windows = |indexes: [usize; 2], direction| {
+            indexes.map(|index| window(index, direction).unwrap_or(Window::EMPTY))
+        };
         Self {
             table,
             last,
-            readable: window(last.readable, Direction::Readable).unwrap_or(Window::EMPTY),
-            writable: window(last.writable, Direction::Writable).unwrap_or(Window::EMPTY),
+            readable: windows(last.readable, Direction::Readable),
+            writable: windows(last.writable, Direction::Writable),
         }
     }
 
@@ -115,17 +129,23 @@ impl<'table> Translator<'table> {
         self.table
     }
 
-    /// Returns the `bytes` bytes from `iova` on for reading if they are in the region that was last read
-    /// from; `None` says nothing yet.
+    /// Returns the `bytes` bytes from `iova` on for reading if they are in a region that was last read from;
+    /// `None` says nothing yet.
     #[inline]
     pub fn readable_again(&self, iova: Iova, bytes: u64) -> Option<Segment<'table>> {
-        self.readable.whole(iova, bytes)
+        let [newest, other] = &self.readable;
+        newest
+            .whole(iova, bytes)
+            .or_else(|| other.whole(iova, bytes))
     }
 
     /// The same for writing.
     #[inline]
     pub fn writable_again(&self, iova: Iova, bytes: u64) -> Option<Segment<'table>> {
-        self.writable.whole(iova, bytes)
+        let [newest, other] = &self.writable;
+        newest
+            .whole(iova, bytes)
+            .or_else(|| other.whole(iova, bytes))
     }
 
     /// Returns the longest prefix of `bytes` bytes from `iova` on that lies in one region. Its length
@@ -144,9 +164,13 @@ impl<'table> Translator<'table> {
         let index = self.table.index_for(iova, bytes, direction)?;
         let region = self.table.regions().get(index).ok_or(unmapped)?;
         let window = Window::of(region, direction).ok_or(unmapped)?;
-        match direction {
-            Direction::Readable => (self.readable, self.last.readable) = (window, index),
-            Direction::Writable => (self.writable, self.last.writable) = (window, index),
+        let (windows, indexes) = match direction {
+            Direction::Readable => (&mut self.readable, &mut self.last.readable),
+            Direction::Writable => (&mut self.writable, &mut self.last.writable),
+        };
+        if !indexes.contains(&index) {
+            *windows = [window, windows[0]];
+            *indexes = [index, indexes[0]];
         }
         window.prefix(iova, bytes).ok_or(unmapped)
     }
