@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use pollux_dataplane::blk::{Geometry, Ranges, parse};
 use pollux_dataplane::driver::{Buffer, DriverMemory, SplitDriver};
-use pollux_dataplane::mem::{Direction, Iova, Region, RegionTable, Segment};
+use pollux_dataplane::mem::{Direction, Iova, Segment, Translator};
 use pollux_dataplane::ring::{Chain, DeviceQueue, RingFeatures, SplitQueue};
 use proptest::prelude::*;
 use request_model::{
@@ -81,19 +81,6 @@ fn features(indirect: bool) -> RingFeatures {
     }
 }
 
-/// Returns the memory with a region before it, which a chain looks at first: so the quick walk gives up once.
-fn behind_another_region(memory: &DriverMemory) -> RegionTable {
-    let other = DriverMemory::new(4096).unwrap().table().regions()[0].clone();
-    let before = Region {
-        first: Iova(0x1000),
-        last: Iova(0x1fff),
-        ..other
-    };
-    let table = memory.table();
-    let regions = table.regions().iter().cloned();
-    RegionTable::new(std::iter::once(before).chain(regions).collect()).unwrap()
-}
-
 /// Everything that a walk finds: the segments of either direction, the last byte, the fault.
 fn found(chain: &Chain<'_>) -> impl PartialEq + std::fmt::Debug + use<> {
     let places = |segments: &[Segment<'_>]| -> Vec<_> {
@@ -151,9 +138,10 @@ proptest! {
         driver.add(&place.memory, &buffers).unwrap();
         driver.publish();
 
-        let table = behind_another_region(&place.memory);
-        let mut queue = SplitQueue::new(&driver.config(), &table).unwrap();
-        let mut chain = Chain::new(&table);
+        // It knows no region yet: the quick walk gives up once.
+        let translator = Translator::new(place.memory.table());
+        let mut queue = SplitQueue::new(&driver.config(), translator.table()).unwrap();
+        let mut chain = Chain::new(&translator);
         let head = queue.take(&mut chain).unwrap().unwrap();
         queue.put_back(head);
         if again {
@@ -208,9 +196,10 @@ fn a_request_of_more_than_a_gibibyte_is_refused() {
         let mut driver = SplitDriver::new(&mut place.memory, 1024, RingFeatures::EVENT_IDX);
         driver.add(&place.memory, &buffers).unwrap();
         driver.publish();
-        let table = behind_another_region(&place.memory);
-        let mut queue = SplitQueue::new(&driver.config(), &table).unwrap();
-        let mut chain = Chain::new(&table);
+        // It knows no region yet: the quick walk gives up once.
+        let translator = Translator::new(place.memory.table());
+        let mut queue = SplitQueue::new(&driver.config(), translator.table()).unwrap();
+        let mut chain = Chain::new(&translator);
         queue.take(&mut chain).unwrap().unwrap().abandon();
         let mut ranges = Ranges::new();
         let request = parse(&mut chain, &mut ranges, &disk).unwrap();
@@ -270,11 +259,12 @@ proptest! {
         driver.make_available(head);
         driver.publish();
 
-        let table = behind_another_region(&place.memory);
+        // It knows no region yet: the quick walk gives up once.
+        let translator = Translator::new(place.memory.table());
         // The rings lie behind the scratch memory, in the same region.
         place.bytes += 1 << 16;
-        let mut queue = SplitQueue::new(&driver.config(), &table).unwrap();
-        let mut chain = Chain::new(&table);
+        let mut queue = SplitQueue::new(&driver.config(), translator.table()).unwrap();
+        let mut chain = Chain::new(&translator);
         let mut ranges = Ranges::new();
         let head = queue.take(&mut chain).unwrap().unwrap();
         let slowly = found(&chain);
@@ -288,7 +278,7 @@ proptest! {
         let (out, into) = (bytes(chain.readable()), bytes(chain.writable()));
         let status = chain.last_writable().map(|(_, iova)| iova);
         if let Some((last_byte, iova)) = chain.last_writable() {
-            let same = table.segment(iova, 1, Direction::Writable).unwrap();
+            let same = translator.table().segment(iova, 1, Direction::Writable).unwrap();
             prop_assert_eq!(last_byte.as_ptr(), same.as_ptr());
         }
         if let Some(fault) = chain.fault() {

@@ -17,9 +17,8 @@
 mod raw_driver;
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
-use pollux_dataplane::mem::RegionTable;
+use pollux_dataplane::mem::Translator;
 use pollux_dataplane::ring::{Chain, DeviceQueue, DriverFault, Head, RingFeatures, SplitQueue};
 use proptest::prelude::*;
 use raw_driver::{ChainPlan, Driver, Piece, Round, round};
@@ -85,7 +84,7 @@ impl Reference {
 /// Our side.
 struct Ours {
     queue: SplitQueue,
-    table: Arc<RegionTable>,
+    translator: Translator,
     /// Where the driver's memory lies in this process.
     base: usize,
     base_iova: u64,
@@ -97,14 +96,14 @@ impl Ours {
         let first = driver.config.descriptor_area;
         Self {
             queue: SplitQueue::new(&driver.config, &table).unwrap(),
-            table,
+            translator: Translator::new(table),
             base: driver.memory.at(first, 1).as_ptr() as usize,
             base_iova: first.0,
         }
     }
 
     fn pop(&mut self) -> Option<(Head, Vec<Piece>)> {
-        let mut chain = Chain::new(&self.table);
+        let mut chain = Chain::new(&self.translator);
         let head = self.queue.take(&mut chain).unwrap()?;
         assert_eq!(chain.fault(), None);
         let mut pieces = Vec::new();
@@ -271,8 +270,8 @@ impl Pair {
         let to = from.wrapping_add(size).wrapping_add(by);
         self.driver.write_driver_u16(2, to);
         self.reference.copy_from(&self.driver);
-        let table = Arc::clone(&self.ours.table);
-        let mut chain = Chain::new(&table);
+        let translator = Translator::new(self.driver.memory.table());
+        let mut chain = Chain::new(&translator);
         // What was published before is still there to be taken.
         while self.offered.pop_front().is_some() {
             if let Ok(Some(head)) = self.ours.queue.take(&mut chain) {

@@ -1,10 +1,9 @@
 //! Our device side, as far as the ring and the request go.
 
 use std::hint::black_box;
-use std::sync::Arc;
 
 use pollux_dataplane::blk::{Geometry, Operation, Ranges, Request, parse};
-use pollux_dataplane::mem::RegionTable;
+use pollux_dataplane::mem::Translator;
 use pollux_dataplane::ring::{Chain, DeviceQueue, InOrder, PackedQueue, RingFeatures, SplitQueue};
 
 use super::fixture::{SIZE, geometry};
@@ -13,7 +12,7 @@ use super::{Fixture, Side};
 /// Takes, parses, answers and returns.
 #[derive(Debug)]
 pub struct DeviceSide {
-    table: Arc<RegionTable>,
+    translator: Translator,
     geometry: Geometry,
     queue: Queue,
 }
@@ -50,7 +49,7 @@ impl DeviceSide {
             }
         };
         Self {
-            table,
+            translator: Translator::new(table),
             geometry: geometry(),
             queue,
         }
@@ -59,19 +58,19 @@ impl DeviceSide {
 
 impl Side for DeviceSide {
     fn serve(&mut self) -> u64 {
-        let (table, geometry) = (&self.table, &self.geometry);
+        let (translator, geometry) = (&self.translator, &self.geometry);
         match &mut self.queue {
-            Queue::Split(queue) => serve(queue, table, geometry),
-            Queue::SplitInOrder(queue) => serve(queue, table, geometry),
-            Queue::Packed(queue) => serve(queue, table, geometry),
-            Queue::PackedInOrder(queue) => serve(queue, table, geometry),
+            Queue::Split(queue) => serve(queue, translator, geometry),
+            Queue::SplitInOrder(queue) => serve(queue, translator, geometry),
+            Queue::Packed(queue) => serve(queue, translator, geometry),
+            Queue::PackedInOrder(queue) => serve(queue, translator, geometry),
         }
     }
 }
 
 #[inline(never)]
-fn serve(queue: &mut impl DeviceQueue, table: &RegionTable, geometry: &Geometry) -> u64 {
-    let mut chain = Chain::new(table);
+fn serve(queue: &mut impl DeviceQueue, translator: &Translator, geometry: &Geometry) -> u64 {
+    let mut chain = Chain::new(translator);
     let mut ranges = Ranges::new();
     let mut served = 0;
     while let Some(head) = queue.take(&mut chain).expect("a sound ring") {

@@ -8,7 +8,7 @@ use std::thread::{JoinHandle, spawn};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use pollux_dataplane::blk::Status;
 use pollux_dataplane::limits::QUEUES_MAX;
-use pollux_dataplane::mem::{Direction, FaultGuard, Iova, RegionTable};
+use pollux_dataplane::mem::{Direction, FaultGuard, Iova, RegionTable, Translator};
 use pollux_dataplane::ring::{Chain, DeviceQueue, QueueConfig, RingFeatures, SplitQueue};
 use vduse::{
     Control, ControlError, DestroyError, Device, DeviceError, Name, OpenError, QueueInfo, Reply,
@@ -68,7 +68,7 @@ struct Undertaker<'device> {
     status: DeviceStatus,
     // Queues first: they are dropped before the guard of their memory.
     queues: Vec<(u32, SplitQueue)>,
-    memory: Option<(FaultGuard, Arc<RegionTable>)>,
+    memory: Option<(FaultGuard, Translator)>,
 }
 
 impl<'device> Undertaker<'device> {
@@ -137,7 +137,10 @@ impl<'device> Undertaker<'device> {
             return;
         };
         let table = Arc::new(table);
-        self.memory = Some((FaultGuard::new(Arc::clone(&table)), Arc::clone(&table)));
+        self.memory = Some((
+            FaultGuard::new(Arc::clone(&table)),
+            Translator::new(Arc::clone(&table)),
+        ));
         for index in 0..u32::from(QUEUES_MAX) {
             match self.device.queue_info(index) {
                 Ok(info) if info.ready => {
@@ -161,12 +164,12 @@ impl<'device> Undertaker<'device> {
     }
 
     fn fail_requests(&mut self) {
-        let Some((guard, table)) = &self.memory else {
+        let Some((guard, translator)) = &self.memory else {
             return;
         };
         let mut returned = false;
         for (_, queue) in &mut self.queues {
-            let mut chain = Chain::new(table);
+            let mut chain = Chain::new(translator);
             // A ring that makes no sense, or is gone, has nothing to be returned.
             while let Ok(Some(head)) = queue.take(&mut chain) {
                 if let Some((last_byte, _)) = chain.last_writable() {

@@ -16,4 +16,4 @@ pub use iova::Iova;
 pub use mapping::{Access, Mapping, MappingError};
 pub use segment::Segment;
 pub use table::{Direction, Region, RegionTable, TableError, TranslateError};
-pub use translator::{LastRegions, Translator};
+pub use translator::Translator;

@@ -28,8 +28,7 @@ pub struct Region {
 
 impl Region {
     /// Returns whether the device may use it in `direction`.
-    #[inline]
-    pub(super) fn allows(&self, direction: Direction) -> bool {
+    fn allows(&self, direction: Direction) -> bool {
         match self.mapping.access() {
             Access::ReadWrite => true,
             Access::ReadOnly => direction == Direction::Readable,
@@ -115,40 +114,29 @@ impl RegionTable {
         &self.regions
     }
 
-    fn index_at(&self, iova: Iova) -> Option<usize> {
+    fn region_at(&self, iova: Iova) -> Option<&Region> {
         let index = self.regions.partition_point(|region| region.last < iova);
-        let region = self.regions.get(index)?;
-        (region.first <= iova).then_some(index)
+        self.regions
+            .get(index)
+            .filter(|region| region.first <= iova)
     }
 
-    /// Returns the index of the region that `iova` is in. `bytes` is for the error alone.
+    /// Returns the region that `iova` is in. `bytes` is for the error alone.
     ///
     /// # Errors
     ///
     /// [`TranslateError`] when there is none or it may not be used that way.
-    pub(super) fn index_for(
-        &self,
-        iova: Iova,
-        bytes: u64,
-        direction: Direction,
-    ) -> Result<usize, TranslateError> {
-        let index = self.index_at(iova);
-        match index.and_then(|index| self.regions.get(index)) {
-            None => Err(TranslateError::Unmapped { iova, bytes }),
-            Some(region) if region.allows(direction) => Ok(index.unwrap_or_default()),
-            Some(_) => Err(TranslateError::Forbidden(iova)),
-        }
-    }
-
-    fn region_for(
+    pub(super) fn region_for(
         &self,
         iova: Iova,
         bytes: u64,
         direction: Direction,
     ) -> Result<&Region, TranslateError> {
-        let index = self.index_for(iova, bytes, direction)?;
-        let unmapped = TranslateError::Unmapped { iova, bytes };
-        self.regions.get(index).ok_or(unmapped)
+        match self.region_at(iova) {
+            None => Err(TranslateError::Unmapped { iova, bytes }),
+            Some(region) if region.allows(direction) => Ok(region),
+            Some(_) => Err(TranslateError::Forbidden(iova)),
+        }
     }
 
     /// Returns the longest prefix of `bytes` bytes from `iova` on that lies in one region. Its length

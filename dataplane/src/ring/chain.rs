@@ -4,7 +4,7 @@ use super::segments::Segments;
 use super::table::Table;
 use super::{Descriptor, DriverFault};
 use crate::limits::SEGMENTS_MAX;
-use crate::mem::{Direction, Iova, LastRegions, RegionTable, Segment, Translator};
+use crate::mem::{Direction, Iova, Segment, Translator};
 
 /// The memory of one chain. Large: make one a pass and use it again for each chain.
 ///
@@ -13,7 +13,7 @@ use crate::mem::{Direction, Iova, LastRegions, RegionTable, Segment, Translator}
 /// with what the quick walk found forgotten.
 #[derive(Debug)]
 pub struct Chain<'table> {
-    pub(super) translator: Translator<'table>,
+    pub(super) translator: &'table Translator,
     /// In order: first what the driver wrote for the device, then where the device answers.
     segments: Segments<'table>,
     /// How many of them are readable.
@@ -29,17 +29,11 @@ pub struct Chain<'table> {
 }
 
 impl<'table> Chain<'table> {
-    /// Returns an empty chain whose memory comes from `table`.
+    /// Returns an empty chain whose memory `translator` finds.
     #[inline]
-    pub fn new(table: &'table RegionTable) -> Self {
-        Self::after(table, LastRegions::default())
-    }
-
-    /// Returns an empty chain whose memory comes from `table`, after one that found its in the regions `last`.
-    #[inline]
-    pub fn after(table: &'table RegionTable, last: LastRegions) -> Self {
+    pub fn new(translator: &'table Translator) -> Self {
         Self {
-            translator: Translator::new(table, last),
+            translator,
             segments: Segments::new(),
             readable: 0,
             last_byte: Iova(0),
@@ -47,12 +41,6 @@ impl<'table> Chain<'table> {
             answerable: false,
             fault: None,
         }
-    }
-
-    /// Returns the regions that its memory was found in last.
-    #[inline]
-    pub fn last_regions(&self) -> LastRegions {
-        self.translator.last()
     }
 
     /// Returns what the driver wrote for the device.

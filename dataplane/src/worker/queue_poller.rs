@@ -12,13 +12,13 @@ use super::{Progress, Records, Report};
 use crate::backend::{BackendQueue, Outcome, Submission, Token};
 use crate::blk::{Geometry, Ranges, Request, Status, parse};
 use crate::limits::PASS_REQUESTS_MAX;
-use crate::mem::{Direction, FaultGuard, LastRegions, RegionTable, Segment};
+use crate::mem::{Direction, FaultGuard, RegionTable, Segment, Translator};
 use crate::ring::{Chain, DeviceQueue, Done, DriverFault, Head, QueueConfig, RingState};
 
 /// The data path of one virtqueue of one format. Made, used and dropped on one thread.
 #[derive(Debug)]
 pub(super) struct QueuePoller<Q> {
-    table: Arc<RegionTable>,
+    translator: Translator,
     state: State<Q>,
 }
 
@@ -29,8 +29,6 @@ struct State<Q> {
     config: QueueConfig,
     guard: FaultGuard,
     in_flight: InFlightTable,
-    /// Where the last chain lay.
-    last_regions: LastRegions,
     /// The backend had no room for the next chain.
     stalled: bool,
     health: Health,
@@ -53,13 +51,12 @@ impl<Q: DeviceQueue> QueuePoller<Q> {
             fault,
         } = rest;
         Self {
-            table,
+            translator: Translator::new(table),
             state: State {
                 queue,
                 config,
                 guard,
                 in_flight: InFlightTable::new(config.size),
-                last_regions: LastRegions::default(),
                 stalled: false,
                 health,
                 fault,
@@ -109,14 +106,14 @@ impl<Q: DeviceQueue> QueuePoller<Q> {
         geometry: &Geometry,
         records: &mut Records<'_>,
     ) -> Progress {
-        let Self { table, state } = self;
+        let Self { translator, state } = self;
         let mut moved = 0;
         if state.in_flight.len() > 0 {
-            moved += state.reap(table, backend, records);
+            moved += state.reap(translator, backend, records);
         }
         if state.health != Health::Stopped {
             match state.queue.has_available() {
-                Ok(true) => moved += state.take_batch(table, backend, geometry, records),
+                Ok(true) => moved += state.take_batch(translator, backend, geometry, records),
                 Ok(false) => {}
                 Err(fault) => state.stop(fault, records),
             }
@@ -135,14 +132,14 @@ impl<Q: DeviceQueue> QueuePoller<Q> {
         records: &mut Records<'_>,
     ) -> Report {
         let deadline = std::time::Instant::now() + time;
-        let Self { table, state } = self;
+        let Self { translator, state } = self;
         while state.in_flight.len() > 0 && std::time::Instant::now() < deadline {
-            state.reap(table, backend, records);
+            state.reap(translator, backend, records);
         }
         let abandoned = state.in_flight.len();
         if abandoned > 0 {
             backend.abandon();
-            state.fail_in_flight(table, records);
+            state.fail_in_flight(translator, records);
         }
         Report {
             state: Some(state.queue.state()),
@@ -167,13 +164,13 @@ impl<Q: DeviceQueue> State<Q> {
     #[inline(never)]
     fn take_batch<B: BackendQueue>(
         &mut self,
-        table: &RegionTable,
+        translator: &Translator,
         backend: &mut B,
         geometry: &Geometry,
         records: &mut Records<'_>,
     ) -> usize {
         let mut pass = Pass::starting_at(records.latency.begin());
-        let mut chain = Chain::after(table, self.last_regions);
+        let mut chain = Chain::new(translator);
         let mut ranges = Ranges::new();
         self.stalled = false;
         while !pass.is_full() {
@@ -188,7 +185,6 @@ impl<Q: DeviceQueue> State<Q> {
                 break;
             }
         }
-        self.last_regions = chain.last_regions();
         backend.commit();
         self.queue.publish();
         pass.record(records);
@@ -310,7 +306,7 @@ impl<Q: DeviceQueue> State<Q> {
     #[inline(never)]
     fn reap<B: BackendQueue>(
         &mut self,
-        table: &RegionTable,
+        translator: &Translator,
         backend: &mut B,
         records: &mut Records<'_>,
     ) -> usize {
@@ -321,7 +317,7 @@ impl<Q: DeviceQueue> State<Q> {
             && let Some((token, outcome)) = backend.complete()
         {
             reaped += 1;
-            self.finish(table, token, outcome, &mut now, &mut pass, records);
+            self.finish(translator, token, outcome, &mut now, &mut pass, records);
         }
         self.queue.publish();
         pass.record(records);
@@ -331,7 +327,7 @@ impl<Q: DeviceQueue> State<Q> {
     /// `now` is filled at the first timed request, for all of a pass.
     fn finish(
         &mut self,
-        table: &RegionTable,
+        translator: &Translator,
         token: Token,
         outcome: Outcome,
         now: &mut Option<Instant>,
@@ -350,7 +346,9 @@ impl<Q: DeviceQueue> State<Q> {
             taken_at,
         } = request;
         let answer = Answer::of(status_of(outcome), read_bytes, whole);
-        let last_byte = table.segment(status_at, 1, Direction::Writable);
+        let last_byte = translator
+            .table()
+            .segment(status_at, 1, Direction::Writable);
         let Ok(last_byte) = last_byte else {
             // It was resolved in this very table, so this does not happen.
             return self.give_up(head, pass);
@@ -366,12 +364,12 @@ impl<Q: DeviceQueue> State<Q> {
 
     /// Answers everything in flight with an error. The backend has let go of it.
     #[cold]
-    fn fail_in_flight(&mut self, table: &RegionTable, records: &mut Records<'_>) {
+    fn fail_in_flight(&mut self, translator: &Translator, records: &mut Records<'_>) {
         let errno = nix::errno::Errno::ETIMEDOUT as i32;
         let mut pass = Pass::default();
         for token in 0..self.config.size {
             let failed = Outcome::Failed { errno };
-            self.finish(table, token, failed, &mut None, &mut pass, records);
+            self.finish(translator, token, failed, &mut None, &mut pass, records);
         }
         self.queue.publish();
         pass.record(records);

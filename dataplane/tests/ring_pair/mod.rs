@@ -4,10 +4,9 @@
 #![allow(unreachable_pub)]
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use pollux_dataplane::driver::{Buffer, DriverMemory, QueueDriver, Used};
-use pollux_dataplane::mem::{Iova, RegionTable};
+use pollux_dataplane::mem::{Iova, RegionTable, Translator};
 use pollux_dataplane::ring::{Backlog, Chain, DeviceQueue, Done, Head, QueueConfig, RingFeatures};
 use proptest::prelude::*;
 
@@ -87,7 +86,7 @@ pub struct Pair<Q> {
     config: QueueConfig,
     data: Iova,
     serial: u64,
-    table: Arc<RegionTable>,
+    translator: Translator,
     ours: Q,
     model: Box<dyn Device>,
     model_memory: DriverMemory,
@@ -127,7 +126,7 @@ impl<Q: DeviceQueue> Pair<Q> {
             config,
             serial: 0,
             ours: ours(&config, &table),
-            table,
+            translator: Translator::new(table),
             model,
             model_memory,
             memory,
@@ -263,7 +262,7 @@ impl<Q: DeviceQueue> Pair<Q> {
 
     fn take_ours(&mut self) -> (Option<Head>, Option<(u16, Vec<Piece>)>) {
         let has_available = self.ours.has_available().unwrap();
-        let mut chain = Chain::new(&self.table);
+        let mut chain = Chain::new(&self.translator);
         let head = self.ours.take(&mut chain).unwrap();
         assert_eq!(head.is_some(), has_available);
         let Some(head) = head else {
