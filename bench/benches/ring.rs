@@ -36,11 +36,15 @@ fn ring(criterion: &mut Criterion) {
                         b.iter_custom(|batches| ring::time(&mut fixture, &mut side, batches));
                     });
                 }
-                for (name, every) in [("pass", 1), ("pass, 1 in 64 timed", 64)] {
+                for (name, every, logs) in [
+                    ("pass", 1, true),
+                    ("pass, 1 in 64 timed", 64, true),
+                    ("pass, 1 in 64 timed, no log", 64, false),
+                ] {
                     let every = NonZeroU32::new(every).expect("not zero");
                     group.bench_function(id(name), |b| {
                         let mut fixture = Fixture::new(shape);
-                        let mut side = PassSide::new(&fixture, every);
+                        let mut side = PassSide::new(&fixture, every, logs);
                         b.iter_custom(|batches| ring::time(&mut fixture, &mut side, batches));
                     });
                 }

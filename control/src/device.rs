@@ -16,6 +16,7 @@ mod options;
 mod snapshot;
 mod status;
 mod thread;
+mod trace;
 mod workers;
 
 pub use backend::{BackendSpec, BackendSpecError, Disk};
@@ -27,3 +28,4 @@ pub use leftover::{LeftoverError, remove_leftover};
 pub use options::{DEFAULT_RING_FEATURES, DeviceOptions, OptionsError, parse_ring_features};
 pub use snapshot::{DeviceSnapshot, LatencySnapshot, QueueState, QueueStats};
 pub use status::{DeviceStatus, Step};
+pub use trace::{DeviceState, TraceError};

@@ -3,7 +3,7 @@
 //! The layers, lowest first; a module uses only modules before it, and a test refuses any other
 //! edge:
 //!
-//! `limits < mem < ring < {driver, blk} < {stats, backend} < worker`
+//! `limits < mem < ring < {driver, blk} < {inflight, stats, backend} < worker`
 //!
 //! Nothing here knows a VDUSE file descriptor, a configuration file or a command line.
 
@@ -15,6 +15,7 @@ compile_error!("shared memory is read and written as little-endian without conve
 pub mod backend;
 pub mod blk;
 pub mod driver;
+pub mod inflight;
 pub mod limits;
 pub mod mem;
 pub mod ring;

@@ -80,6 +80,7 @@ impl Foreign {
             interrupt_hold: Duration::ZERO,
             latency_sample: NonZeroU32::MIN,
             geometry: options().geometry().unwrap(),
+            in_flight: None,
         };
         let worker = spawn(config, backend.open_queue().unwrap(), wires.clone()).unwrap();
         let start = Command::Start(Box::new(back_end.queue()));

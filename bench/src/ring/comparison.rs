@@ -42,6 +42,8 @@ pub struct RingRow {
     pub pass_ns: Vec<f64>,
     /// The same with one pass in 64 timed, by round.
     pub pass_sampled_ns: Vec<f64>,
+    /// The same without the in-flight log, by round.
+    pub pass_unlogged_ns: Vec<f64>,
 }
 
 /// All rows, and the machine.
@@ -118,6 +120,7 @@ impl RingRow {
             virtio_queue_ns: (!packed && !in_order).then(Vec::new),
             pass_ns: Vec::new(),
             pass_sampled_ns: Vec::new(),
+            pass_unlogged_ns: Vec::new(),
         }
     }
 
@@ -130,10 +133,14 @@ impl RingRow {
             let theirs = ns(&mut fixture, &mut side, turn);
             self.virtio_queue_ns.get_or_insert_default().push(theirs);
         }
-        for (every, into) in [(1, &mut self.pass_ns), (64, &mut self.pass_sampled_ns)] {
+        for (every, logs, into) in [
+            (1, true, &mut self.pass_ns),
+            (64, true, &mut self.pass_sampled_ns),
+            (64, false, &mut self.pass_unlogged_ns),
+        ] {
             let mut fixture = Fixture::new(shape);
             let every = NonZeroU32::new(every).unwrap_or(NonZeroU32::MIN);
-            let mut side = PassSide::new(&fixture, every);
+            let mut side = PassSide::new(&fixture, every, logs);
             into.push(ns(&mut fixture, &mut side, turn));
         }
     }
@@ -184,6 +191,7 @@ impl fmt::Display for RingComparison {
             "ratio",
             "whole pass ns",
             "1 in 64 timed ns",
+            "and no log ns",
         ]);
         for row in &self.rows {
             let order = if row.in_order { ", in order" } else { "" };
@@ -198,6 +206,7 @@ impl fmt::Display for RingComparison {
                 or_none(row.ratio()),
                 format!("{:.1}", median(&row.pass_ns)),
                 format!("{:.1}", median(&row.pass_sampled_ns)),
+                format!("{:.1}", median(&row.pass_unlogged_ns)),
             ]);
         }
         for column in table.column_iter_mut().skip(2) {
@@ -209,8 +218,9 @@ impl fmt::Display for RingComparison {
         writeln!(
             f,
             "pollux, virtio-queue: take, walk, read the header, write the status, return; ratio: how many \
-             times as long virtio-queue takes\nwhole pass: a worker's, over a null disk, with counters and the \
-             latency of every request, or of those of one pass in 64"
+             times as long virtio-queue takes\nwhole pass: a worker's, over a null disk, with counters, the \
+             in-flight log of a split ring that is not in order, and the latency of every request, or of those of \
+             one pass in 64"
         )
     }
 }

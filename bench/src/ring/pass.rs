@@ -4,6 +4,8 @@ use std::num::NonZeroU32;
 
 use pollux_dataplane::backend::{Backend, DiskOptions, Null, NullQueue};
 use pollux_dataplane::blk::Geometry;
+use pollux_dataplane::inflight::{InFlightLog, QueueLog};
+use pollux_dataplane::ring::RingFeatures;
 use pollux_dataplane::stats::{LatencyRecorder, QueueCounters};
 use pollux_dataplane::worker::{Poller, Progress, QueueSetup, Records};
 
@@ -17,15 +19,17 @@ pub struct PassSide {
     geometry: Geometry,
     counters: QueueCounters,
     latency: LatencyRecorder,
+    in_flight: Option<QueueLog>,
 }
 
 impl PassSide {
-    /// Returns a poller of the queue of `fixture` that times one pass in `latency_sample`.
+    /// Returns a poller of the queue of `fixture` that times one pass in `latency_sample` and, if it `logs` and its
+    /// ring needs that, writes down what is in flight.
     ///
     /// # Panics
     ///
     /// Never: the fixture's queue is a sound one.
-    pub fn new(fixture: &Fixture, latency_sample: NonZeroU32) -> Self {
+    pub fn new(fixture: &Fixture, latency_sample: NonZeroU32, logs: bool) -> Self {
         let setup = QueueSetup {
             queue: fixture.driver().config(),
             table: fixture.memory().table(),
@@ -35,7 +39,16 @@ impl PassSide {
             ..DiskOptions::default()
         };
         let disk = Null::new(&options, false).expect("a null disk");
+        let orders = RingFeatures::RING_PACKED | RingFeatures::IN_ORDER;
+        let logs = logs && !setup.queue.features.intersects(orders);
+        let log = || {
+            let log = InFlightLog::anonymous(1, setup.queue.size).expect("memory for a log");
+            let mut log = log.queue(0).expect("a queue");
+            log.begin(0);
+            log
+        };
         Self {
+            in_flight: logs.then(log),
             poller: Poller::new(&setup).expect("a sound queue"),
             backend: disk.open_queue().expect("a null disk has queues"),
             geometry: disk.geometry().clone(),
@@ -48,6 +61,7 @@ impl PassSide {
 impl Side for PassSide {
     fn serve(&mut self) -> u64 {
         let mut records = Records {
+            in_flight: self.in_flight.as_mut(),
             counters: &self.counters,
             latency: &mut self.latency,
         };

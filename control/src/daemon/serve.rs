@@ -56,10 +56,15 @@ impl From<ApiError> for DaemonError {
 
 /// What happens, for whoever watches.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "event", rename_all = "lowercase")]
+#[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     /// The device exists and is served.
     Serving {
+        /// Its name.
+        name: String,
+    },
+    /// The device is served again, from where a daemon that was killed left it.
+    TakenOver {
         /// Its name.
         name: String,
     },
@@ -141,7 +146,7 @@ impl Daemon {
                 .push(Claim::new(&request.runtime_dir, &options.name)?);
         }
         for (options, _) in &request.devices {
-            let control = spawn(options.clone())?;
+            let control = spawn(options.clone(), &request.runtime_dir)?;
             self.devices.push((options.name.clone(), control));
         }
         let socket = format!("{}{SOCKET_SUFFIX}", std::process::id());
@@ -154,13 +159,22 @@ impl Daemon {
             served.collect(),
         )?);
         // Whoever waits for this may ask for anything at once.
-        for (name, _) in &self.devices {
-            watch(&Event::Serving {
-                name: name.to_string(),
+        for (name, control) in &self.devices {
+            let name = name.to_string();
+            watch(&match control.is_taken_over() {
+                true => Event::TakenOver { name },
+                false => Event::Serving { name },
             });
         }
         for (options, driver) in &request.devices {
-            if let Some(driver) = *driver
+            if let Some(Attached { driver, node }) = vdpa::bound(&options.name) {
+                // As the daemon before left it.
+                watch(&Event::Attached {
+                    name: options.name.to_string(),
+                    driver,
+                    node,
+                });
+            } else if let Some(driver) = *driver
                 && !self.attach(&options.name, driver, watch)?
             {
                 return Ok(());

@@ -1,9 +1,11 @@
 //! Making a VDUSE device, and unmaking it whatever happens.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use pollux_dataplane::backend::DiskError;
 use pollux_dataplane::blk::{ConfigSpace, Features};
+use pollux_dataplane::inflight::InFlightLog;
 use pollux_dataplane::worker::{SpawnError, WorkerConfig};
 use vduse::sysfs::{Sysfs, SysfsError};
 use vduse::{
@@ -12,6 +14,7 @@ use vduse::{
 };
 
 use super::notifier::VduseNotifier;
+use super::trace::{DeviceState, Trace, TraceError};
 use super::workers::Workers;
 use super::{DeviceOptions, Disk, OptionsError};
 
@@ -47,9 +50,34 @@ pub enum ServeError {
         /// The name.
         name: Name,
     },
+    /// What the one that was killed served is not what is to be served.
+    #[error(
+        "device {name} exists already and {differences}: serve it as it was, or remove it with pollux detach {name}"
+    )]
+    Differs {
+        /// The name.
+        name: Name,
+        /// What is not the same.
+        differences: String,
+    },
+    /// Its rings do not tell where a daemon was.
+    #[error(
+        "device {name} exists already and has packed rings, which do not tell how far its killed daemon got: remove \
+         it with pollux detach {name}"
+    )]
+    PackedTakeover {
+        /// The name.
+        name: Name,
+    },
+    /// What is kept for the next daemon.
+    #[error(transparent)]
+    Trace(#[from] TraceError),
     /// The kernel refused the device.
     #[error(transparent)]
     Create(CreateError),
+    /// It could not be unmade after something else failed.
+    #[error(transparent)]
+    Destroy(DestroyError),
     /// The device cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -81,17 +109,33 @@ impl From<CreateError> for ServeError {
     }
 }
 
-/// A device that exists in the kernel. Dropping it destroys it.
+/// A device that exists in the kernel. Dropping it destroys it, unless it was there before.
 #[derive(Debug)]
 pub struct Created {
     control: Control,
     device: Option<Arc<Device>>,
     name: Name,
+    trace: Trace,
+    log: InFlightLog,
+    /// Made by another daemon, or destroyed already.
+    taken_over: bool,
 }
 
 impl Created {
-    /// Makes the device and tells the kernel its queues. Nothing is left behind on failure.
-    pub(super) fn new(options: &DeviceOptions, disk: &Disk) -> Result<Self, ServeError> {
+    /// Makes the device and tells the kernel its queues, or takes over the one that a killed daemon left, if it
+    /// is the same. What the next daemon needs to do so is kept in `folder`. Nothing new is left behind on failure.
+    pub(super) fn new(
+        options: &DeviceOptions,
+        disk: &Disk,
+        folder: &Path,
+    ) -> Result<Self, ServeError> {
+        match Self::make(options, disk, folder) {
+            Err(ServeError::Exists { name }) => Self::take_over(options, disk, folder, name),
+            other => other,
+        }
+    }
+
+    fn make(options: &DeviceOptions, disk: &Disk, folder: &Path) -> Result<Self, ServeError> {
         let control = Control::open()?;
         control.set_api_version(0)?;
         let geometry = disk.geometry();
@@ -110,10 +154,22 @@ impl Created {
             queue_count: u32::from(options.queues),
             config: config.as_bytes().to_vec(),
         })?;
+        let trace = Trace::new(folder, &name);
+        let log = match trace.begin(&DeviceState::new(options, disk)) {
+            Ok(log) => log,
+            Err(error) => {
+                trace.remove();
+                control.destroy(&name).map_err(ServeError::Destroy)?;
+                return Err(error.into());
+            }
+        };
         let mut created = Self {
             control,
             device: None,
             name,
+            trace,
+            log,
+            taken_over: false,
         };
         let device = Device::open(&created.name)?;
         for index in 0..options.queues {
@@ -124,6 +180,42 @@ impl Created {
         }
         created.device = Some(Arc::new(device));
         Ok(created)
+    }
+
+    fn take_over(
+        options: &DeviceOptions,
+        disk: &Disk,
+        folder: &Path,
+        name: Name,
+    ) -> Result<Self, ServeError> {
+        let trace = Trace::new(folder, &name);
+        let Some(state) = trace.state()? else {
+            return Err(ServeError::Exists { name });
+        };
+        let differences = state.differences(&DeviceState::new(options, disk));
+        if !differences.is_empty() {
+            return Err(ServeError::Differs { name, differences });
+        }
+        let device = Device::open(&name)?;
+        if device.features()? & Features::RING_PACKED.bits() != 0 {
+            return Err(ServeError::PackedTakeover { name });
+        }
+        if let Some(seconds) = options.msg_timeout_s {
+            Sysfs::new(&name).set_msg_timeout_s(seconds)?;
+        }
+        Ok(Self {
+            control: Control::open()?,
+            device: Some(Arc::new(device)),
+            log: trace.log(&state)?,
+            name,
+            trace,
+            taken_over: true,
+        })
+    }
+
+    /// Returns whether another daemon made the device.
+    pub(super) fn is_taken_over(&self) -> bool {
+        self.taken_over
     }
 
     /// Returns the open device.
@@ -154,6 +246,7 @@ impl Created {
                 interrupt_hold: options.interrupt_hold,
                 latency_sample: options.latency_sample,
                 geometry,
+                in_flight: self.log.queue(index as u16),
             };
             let notifier = VduseNotifier {
                 device: Arc::clone(self.device()?),
@@ -178,17 +271,24 @@ impl Created {
     pub fn destroy(mut self) -> Result<(), DestroyError> {
         self.device = None;
         let destroyed = self.control.destroy(&self.name);
-        // Dropping would only try again.
-        std::mem::forget(self);
+        if destroyed.is_ok() {
+            self.trace.remove();
+        }
+        // Dropping does not try again.
+        self.taken_over = true;
         destroyed
     }
 }
 
 impl Drop for Created {
     fn drop(&mut self) {
+        if self.taken_over {
+            return;
+        }
         self.device = None;
-        if let Err(error) = self.control.destroy(&self.name) {
-            tracing::error!("{error}");
+        match self.control.destroy(&self.name) {
+            Ok(()) => self.trace.remove(),
+            Err(error) => tracing::error!("{error}"),
         }
     }
 }

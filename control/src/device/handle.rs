@@ -1,5 +1,6 @@
 //! Starting a device, and the handles that other threads have on its control thread.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::{Builder, JoinHandle};
@@ -56,6 +57,11 @@ impl ControlHandle {
         }
     }
 
+    /// Returns whether the device is one that a killed daemon left.
+    pub fn is_taken_over(&self) -> bool {
+        self.created.is_taken_over()
+    }
+
     /// Ends the control thread and the workers, and destroys the device, which must be detached.
     /// Returns whether nothing was left behind.
     pub fn end(self) -> bool {
@@ -73,17 +79,18 @@ impl ControlHandle {
     }
 }
 
-/// Makes the device and starts its threads. It is not yet attached to anything.
+/// Makes the device, or takes over what a killed daemon left of it, and starts its threads. `folder` is where the
+/// next daemon finds what it needs to do so.
 ///
 /// # Errors
 ///
 /// [`ServeError`] when any part of it cannot be had; nothing is left behind then.
-pub fn spawn(options: DeviceOptions) -> Result<ControlHandle, ServeError> {
+pub fn spawn(options: DeviceOptions, folder: &Path) -> Result<ControlHandle, ServeError> {
     let cpus = options.check()?;
     let open = options.backend.open(options.name.as_str());
     let backend = options.backend.to_string();
     let disk = open.map_err(|reason| ServeError::Disk { backend, reason })?;
-    let created = Created::new(&options, &disk)?;
+    let created = Created::new(&options, &disk, folder)?;
     let workers = created.spawn_workers(&options, &disk, &cpus)?;
     let device = Arc::clone(created.device()?);
     let name = options.name.clone();
@@ -94,7 +101,10 @@ pub fn spawn(options: DeviceOptions) -> Result<ControlHandle, ServeError> {
     let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
     let wake = Arc::new(EventFd::from_flags(flags).map_err(|e| refuse(e.into()))?);
     let (asks, inbox) = channel();
-    let control = ControlThread::new(options, &disk, device, workers, Arc::clone(&wake), inbox);
+    let mut control = ControlThread::new(options, &disk, device, workers, Arc::clone(&wake), inbox);
+    if created.is_taken_over() {
+        control.take_over();
+    }
     let thread = Builder::new().name(format!("{name}/control"));
     let thread = thread.spawn(move || control.run()).map_err(refuse)?;
     Ok(ControlHandle {

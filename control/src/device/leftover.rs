@@ -2,6 +2,7 @@
 //! never let go of it: they fail here, while it is taken down.
 
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::{JoinHandle, spawn};
 
@@ -15,6 +16,7 @@ use vduse::{
     Request, RequestKind,
 };
 
+use super::trace::Trace;
 use super::{DeviceStatus, memory, messages};
 use crate::vdpa::{self, DetachError};
 
@@ -42,12 +44,12 @@ pub enum LeftoverError {
 }
 
 /// Detaches and destroys the device `name`, which no process serves any more. Requests of its driver
-/// end with an I/O error, those that the killed daemon had not finished first.
+/// end with an I/O error, those that the killed daemon had not finished first. What it kept in `folder` goes, too.
 ///
 /// # Errors
 ///
 /// [`LeftoverError`] when a process serves the device after all, or the kernel refuses.
-pub fn remove_leftover(name: &Name) -> Result<(), LeftoverError> {
+pub fn remove_leftover(name: &Name, folder: &Path) -> Result<(), LeftoverError> {
     let device = Device::open(name)?;
     if vdpa::status(name) != vdpa::Status::Detached {
         let name = name.clone();
@@ -59,7 +61,9 @@ pub fn remove_leftover(name: &Name) -> Result<(), LeftoverError> {
         }
     }
     drop(device);
-    Ok(Control::open()?.destroy(name)?)
+    Control::open()?.destroy(name)?;
+    Trace::new(folder, name).remove();
+    Ok(())
 }
 
 /// Answers the kernel, and fails every request.

@@ -8,16 +8,37 @@ use pollux_dataplane::mem::Iova;
 use pollux_dataplane::ring::{Position, QueueConfig, RingFeatures};
 use pollux_dataplane::worker::QueueSetup;
 use tracing::{debug, error, info, warn};
-use vduse::{PackedState, QueueInfo, Reply, Request, RequestKind};
+use vduse::{DeviceError, PackedState, QueueInfo, Reply, Request, RequestKind};
 
 use super::interrupts::QueueInterrupts;
 use super::thread::ControlThread;
+use super::workers::Start;
 use super::{DeviceStatus, memory};
 
 /// How long after DRIVER_OK a queue may still become ready: some drivers enable theirs late.
 const READY_WAIT: Duration = Duration::from_secs(1);
 
 impl ControlThread {
+    /// Goes on with a device whose daemon was killed, before anything is answered: nothing that was answered is
+    /// asked again.
+    pub(super) fn take_over(&mut self) {
+        match self.device.inject_config_irq() {
+            Ok(()) => {}
+            // The driver has not set DRIVER_OK: the message that does so starts the queues.
+            Err(DeviceError::Invalid { .. }) => return,
+            Err(error) => {
+                error!("{error}");
+                self.problem = Some(error.to_string());
+                return;
+            }
+        }
+        // Negotiated with what is offered now, too.
+        if self.check_features() {
+            self.status = DeviceStatus::running();
+            self.start(Start::TakenOver);
+        }
+    }
+
     pub(super) fn answer_messages(&mut self) {
         loop {
             match self.device.receive() {
@@ -54,7 +75,7 @@ impl ControlThread {
             return Reply::Failed;
         }
         if step.start {
-            self.start();
+            self.start(Start::Fresh);
         }
         self.status = self.status.accept(asked);
         Reply::Ok
@@ -82,14 +103,14 @@ impl ControlThread {
 
     /// Serves all queues that are ready. DRIVER_OK cannot be refused, so what cannot be served is
     /// shown.
-    fn start(&mut self) {
+    fn start(&mut self, start: Start) {
         if let Err(reason) = self.map_memory() {
             error!(device = %self.options.name, "{reason}");
             self.problem = Some(reason);
             return;
         }
         self.ready_until = Some(Instant::now() + READY_WAIT);
-        self.start_ready_queues();
+        self.start_ready_queues(start);
         info!(device = %self.options.name, "driver is ready, features {:#x}", self.features);
     }
 
@@ -98,14 +119,14 @@ impl ControlThread {
         Ok(())
     }
 
-    pub(super) fn start_ready_queues(&mut self) {
+    pub(super) fn start_ready_queues(&mut self, start: Start) {
         let mut waiting = false;
         for index in 0..self.workers.len() {
             if self.workers.is_serving(index) {
                 continue;
             }
             match self.device.queue_info(index as u32) {
-                Ok(info) if info.ready && info.size > 0 => self.start_queue(index, &info),
+                Ok(info) if info.ready && info.size > 0 => self.start_queue(index, &info, start),
                 Ok(_) => waiting = true,
                 Err(error) => warn!("{error}"),
             }
@@ -119,20 +140,16 @@ impl ControlThread {
         }
     }
 
-    fn start_queue(&mut self, index: usize, info: &QueueInfo) {
+    fn start_queue(&mut self, index: usize, info: &QueueInfo, start: Start) {
         let queue = queue_config(info, self.features.bits());
         let wanted = &self.options.interrupt_cpus;
         let cpus = self.workers.cpus();
         let is_held = !self.options.interrupt_hold.is_zero();
         let placed = QueueInterrupts::place(&self.options.name, index, wanted, is_held, &cpus);
         self.interrupts.extend(placed);
-        self.workers.start(
-            index,
-            QueueSetup {
-                queue,
-                table: Arc::clone(&self.table),
-            },
-        );
+        let table = Arc::clone(&self.table);
+        self.workers
+            .start(index, QueueSetup { queue, table }, start);
     }
 
     /// Takes everything out of use. Safe to answer the kernel afterwards.

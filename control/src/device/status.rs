@@ -4,10 +4,11 @@
 //! (0x83, 0x8b, 0x8f are real sequences).
 
 use virtio_bindings::virtio_config::{
-    VIRTIO_CONFIG_S_DRIVER, VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_CONFIG_S_FAILED,
-    VIRTIO_CONFIG_S_FEATURES_OK,
+    VIRTIO_CONFIG_S_ACKNOWLEDGE, VIRTIO_CONFIG_S_DRIVER, VIRTIO_CONFIG_S_DRIVER_OK,
+    VIRTIO_CONFIG_S_FAILED, VIRTIO_CONFIG_S_FEATURES_OK,
 };
 
+const ACKNOWLEDGE: u8 = VIRTIO_CONFIG_S_ACKNOWLEDGE as u8;
 const DRIVER: u8 = VIRTIO_CONFIG_S_DRIVER as u8;
 
 const FEATURES_OK: u8 = VIRTIO_CONFIG_S_FEATURES_OK as u8;
@@ -30,6 +31,11 @@ pub struct Step {
 pub struct DeviceStatus(u8);
 
 impl DeviceStatus {
+    /// Returns the status of a device whose driver uses it.
+    pub(super) fn running() -> Self {
+        Self(ACKNOWLEDGE | DRIVER | FEATURES_OK | DRIVER_OK)
+    }
+
     /// Returns the status byte.
     pub fn bits(self) -> u8 {
         self.0

@@ -16,7 +16,7 @@ use vduse::Device;
 
 use super::handle::Ask;
 use super::interrupts::QueueInterrupts;
-use super::workers::Workers;
+use super::workers::{Start, Workers};
 use super::{DeviceOptions, DeviceSnapshot, DeviceStatus, Disk, InterruptCpus};
 use crate::vdpa;
 
@@ -145,7 +145,7 @@ impl ControlThread {
 
     fn tick(&mut self) {
         if self.ready_until.is_some() {
-            self.start_ready_queues();
+            self.start_ready_queues(Start::Fresh);
         }
         let (name, wanted) = (&self.options.name, &self.options.interrupt_cpus);
         let cpus = self.workers.cpus();

@@ -12,6 +12,15 @@ use tracing::{error, warn};
 
 use super::{LatencySnapshot, QueueState, QueueStats};
 
+/// How a queue was left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Start {
+    /// The driver has just set it up.
+    Fresh,
+    /// A daemon that was killed served it.
+    TakenOver,
+}
+
 /// One worker and what control knows of it.
 #[derive(Debug)]
 pub(super) struct Slot {
@@ -74,14 +83,19 @@ impl Workers {
     }
 
     /// Has worker `index` serve the queue in `setup`. A queue that cannot be served is shown as broken.
-    pub(super) fn start(&mut self, index: usize, setup: QueueSetup) {
+    pub(super) fn start(&mut self, index: usize, setup: QueueSetup, start: Start) {
         let Some(slot) = self.slots.get_mut(index) else {
             return;
         };
         slot.serving = true;
         slot.state = setup.queue.state();
         slot.refused = None;
-        match slot.ask(Command::Start(Box::new(setup)), deadline()) {
+        let setup = Box::new(setup);
+        let command = match start {
+            Start::Fresh => Command::Start(setup),
+            Start::TakenOver => Command::TakeOver(setup),
+        };
+        match slot.ask(command, deadline()) {
             Some(Answer::Started(Ok(_))) => {}
             Some(Answer::Started(Err(reason))) => {
                 warn!(

@@ -34,6 +34,11 @@ impl<Q: DeviceQueue> InOrder<Q> {
         }
     }
 
+    /// Returns the queue itself, for as long as nothing is in flight.
+    pub fn queue(&mut self) -> &mut Q {
+        &mut self.queue
+    }
+
     /// Returns the place `ahead` of the first; the number of places is a power of two.
     #[inline]
     fn place(&self, ahead: usize) -> usize {

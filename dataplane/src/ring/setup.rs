@@ -73,6 +73,17 @@ pub enum SetupError {
         /// Descriptors of the ring.
         size: u16,
     },
+    /// The log of a killed device is of another ring.
+    #[error("{taken} requests in flight, of which the driver has {outstanding} outstanding")]
+    InFlight {
+        /// Taken and not returned.
+        taken: usize,
+        /// What the ring says.
+        outstanding: u16,
+    },
+    /// A packed ring is written over by what is returned.
+    #[error("a packed ring, which does not tell how far a device that was killed got")]
+    PackedTakeover,
     /// A ring part is not in the driver's memory.
     #[error("the {part} at {at}: {reason}")]
     Area {

@@ -48,6 +48,9 @@ pub struct SplitQueue {
     kicks_wanted: bool,
     /// `next_avail` when it was last told not to.
     suppressed_at: u16,
+    /// Heads to be taken before what is in the avail ring, from `again_from` on; none, nearly always.
+    again: Vec<u16>,
+    again_from: u16,
 }
 
 impl SplitQueue {
@@ -88,12 +91,55 @@ impl SplitQueue {
             passed_event: None,
             kicks_wanted: true,
             suppressed_at: config.next_avail,
+            again: Vec::new(),
+            again_from: 0,
         })
     }
 
     /// Returns the index of the next avail entry to take.
     pub fn next_avail(&self) -> u16 {
         self.next_avail
+    }
+
+    /// Goes on after a device that was killed with the chains at `heads` taken and not returned: they are taken
+    /// again, in that order, then what it never took.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError`] when the driver does not have that many outstanding.
+    pub fn take_again(&mut self, heads: Vec<u16>) -> Result<(), SetupError> {
+        let outstanding = self
+            .avail_idx
+            .load(Ordering::Acquire)
+            .wrapping_sub(self.published_used);
+        if heads.len() > usize::from(outstanding) {
+            let taken = heads.len();
+            return Err(SetupError::InFlight { taken, outstanding });
+        }
+        self.next_avail = self.published_used;
+        self.last_avail_idx = self.next_avail;
+        self.again_from = self.next_avail;
+        self.again = heads;
+        self.suppress_kicks();
+        Ok(())
+    }
+
+    /// Returns the head in the used element at `index`, where the driver can write too.
+    pub fn returned_at(&self, index: u16) -> u32 {
+        self.used_ring.at(index)[0].load(Ordering::Relaxed)
+    }
+
+    /// Returns the next head while there are some to be taken again.
+    #[cold]
+    fn next_again(&mut self) -> u16 {
+        let place = self.next_avail.wrapping_sub(self.again_from);
+        match self.again.get(usize::from(place)) {
+            Some(&head) => head,
+            None => {
+                self.again = Vec::new();
+                self.avail_ring.at(self.next_avail).load(Ordering::Relaxed)
+            }
+        }
     }
 
     /// Reads the driver's avail index. Returns whether there is something to take.
@@ -192,7 +238,11 @@ impl DeviceQueue for SplitQueue {
             return Ok(None);
         }
         let size = self.size;
-        let head = self.avail_ring.at(self.next_avail).load(Ordering::Relaxed);
+        let head = if self.again.is_empty() {
+            self.avail_ring.at(self.next_avail).load(Ordering::Relaxed)
+        } else {
+            self.next_again()
+        };
         if head >= size {
             return Err(DriverFault::HeadOutOfRange { head, size });
         }

@@ -22,6 +22,9 @@ pub enum Command {
     /// Serve the queue at this place, after stopping the one served before. Answered by
     /// [`Answer::Started`].
     Start(Box<QueueSetup>),
+    /// Serve the queue at this place where a worker that was killed left it, and interrupt its driver. Answered
+    /// by [`Answer::Started`].
+    TakeOver(Box<QueueSetup>),
     /// Finish what is in flight, then forget the queue and its memory. Answered by
     /// [`Answer::Stopped`].
     Stop,

@@ -3,6 +3,7 @@
 use quanta::Instant;
 
 use crate::blk::Status;
+use crate::inflight::QueueLog;
 use crate::limits::{PASS_BYTES_MAX, PASS_REQUESTS_MAX};
 use crate::stats::{LatencyRecorder, QueueCounters};
 
@@ -13,6 +14,8 @@ pub struct Records<'worker> {
     pub counters: &'worker QueueCounters,
     /// Latencies of its requests.
     pub latency: &'worker mut LatencyRecorder,
+    /// What is in flight, for the next process should this one be killed; none where the ring tells.
+    pub in_flight: Option<&'worker mut QueueLog>,
 }
 
 /// What one pass adds up, written down once at its end.

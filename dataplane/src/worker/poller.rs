@@ -8,6 +8,7 @@ use super::rest::Rest;
 use super::{QueueSetup, Records, Report};
 use crate::backend::BackendQueue;
 use crate::blk::Geometry;
+use crate::inflight::QueueLog;
 use crate::mem::{FaultGuard, RegionTable};
 use crate::ring::{
     Backlog, DeviceQueue, DriverFault, InOrder, PackedQueue, RingFeatures, RingState, SetupError,
@@ -55,6 +56,28 @@ impl Poller {
     /// [`SetupError`] when the driver's queue cannot be served.
     pub fn new(setup: &QueueSetup) -> Result<Self, SetupError> {
         Self::resume(Rest::fresh(setup.queue), Arc::clone(&setup.table))
+    }
+
+    /// Returns a poller that goes on where a worker that was killed left the queue in `setup`, with what `log`
+    /// has in flight.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError`] when the queue cannot be served, or nothing tells where it was.
+    pub fn take_over(setup: &QueueSetup, log: Option<&mut QueueLog>) -> Result<Self, SetupError> {
+        let mut poller = Self::new(setup)?;
+        match &mut poller.0 {
+            Format::Split(poller) => {
+                let queue = poller.queue();
+                let used_idx = queue.state().next_used;
+                let in_flight = log.map(|log| log.recover(used_idx, |at| queue.returned_at(at)));
+                queue.take_again(in_flight.unwrap_or_default())?;
+            }
+            // All that was not returned is behind `used_idx`.
+            Format::SplitInOrder(poller) => poller.queue().queue().take_again(Vec::new())?,
+            Format::Packed(_) | Format::PackedInOrder(_) => return Err(SetupError::PackedTakeover),
+        }
+        Ok(poller)
     }
 
     /// Returns a poller that goes on with `rest` in the memory of `table`.

@@ -171,12 +171,14 @@ impl<Q: DeviceQueue> State<Q> {
     ) -> usize {
         let mut pass = Pass::starting_at(records.latency.begin());
         let mut chain = Chain::new(translator);
-        let mut ranges = Ranges::new();
         self.stalled = false;
         while !pass.is_full() {
             match self.queue.take(&mut chain) {
                 Ok(Some(head)) => {
-                    self.serve(head, &mut chain, &mut ranges, backend, geometry, &mut pass);
+                    if let Some(log) = &mut records.in_flight {
+                        log.taken(head.id());
+                    }
+                    self.serve(head, &mut chain, backend, geometry, &mut pass, records);
                 }
                 Ok(None) => break,
                 Err(fault) => self.stop(fault, records),
@@ -186,7 +188,7 @@ impl<Q: DeviceQueue> State<Q> {
             }
         }
         backend.commit();
-        self.queue.publish();
+        self.publish(records);
         pass.record(records);
         pass.record_latency(records);
         pass.taken
@@ -198,10 +200,10 @@ impl<Q: DeviceQueue> State<Q> {
         &mut self,
         head: Head,
         chain: &mut Chain<'table>,
-        ranges: &mut Ranges,
         backend: &mut B,
         geometry: &Geometry,
         pass: &mut Pass,
+        records: &mut Records<'_>,
     ) {
         if self.in_flight.contains(head.id()) {
             self.break_queue(DriverFault::HeadInFlight(head.id()), pass);
@@ -210,7 +212,8 @@ impl<Q: DeviceQueue> State<Q> {
         let last_byte = chain.last_writable();
         // Only an in-order queue asks whether a chain was filled completely.
         let only_status = !Q::IN_ORDER || matches!(chain.writable(), [status] if status.len() == 1);
-        let mut parsed = parse(chain, ranges, geometry);
+        let mut ranges = Ranges::new();
+        let mut parsed = parse(chain, &mut ranges, geometry);
         if self.guard.take() {
             // Zeros stood in for part of what was read: it must not reach the storage.
             parsed = Err(DriverFault::MemoryMissing);
@@ -249,6 +252,9 @@ impl<Q: DeviceQueue> State<Q> {
                 }
                 Submission::Busy => {
                     self.stalled = true;
+                    if let Some(log) = &mut records.in_flight {
+                        log.put_back(head.id());
+                    }
                     return self.queue.put_back(head);
                 }
             },
@@ -257,8 +263,26 @@ impl<Q: DeviceQueue> State<Q> {
         pass.bytes_read += read_bytes;
         pass.bytes_written += write_bytes;
         let (done, status) = self.answer(head, last_byte, answer, pass);
-        self.queue.push(done);
+        self.push(done, records);
         pass.count(status);
+    }
+
+    /// Returns a chain with the next publication.
+    #[inline]
+    fn push(&mut self, done: Done, records: &mut Records<'_>) {
+        if let Some(log) = &mut records.in_flight {
+            log.returned(done.id());
+        }
+        self.queue.push(done);
+    }
+
+    /// Shows the driver what was pushed.
+    #[inline]
+    fn publish(&mut self, records: &mut Records<'_>) {
+        self.queue.publish();
+        if let Some(log) = &mut records.in_flight {
+            log.published(self.queue.state().next_used);
+        }
     }
 
     /// Keeps a chain that cannot be answered: the driver has to reset the queue to get it back.
@@ -319,7 +343,7 @@ impl<Q: DeviceQueue> State<Q> {
             reaped += 1;
             self.finish(translator, token, outcome, &mut now, &mut pass, records);
         }
-        self.queue.publish();
+        self.publish(records);
         pass.record(records);
         reaped
     }
@@ -354,7 +378,7 @@ impl<Q: DeviceQueue> State<Q> {
             return self.give_up(head, pass);
         };
         let (done, status) = self.answer(head, last_byte, answer, pass);
-        self.queue.push(done);
+        self.push(done, records);
         pass.bytes_read += u64::from(read_bytes);
         pass.bytes_written += u64::from(write_bytes);
         pass.count(status);
@@ -371,7 +395,7 @@ impl<Q: DeviceQueue> State<Q> {
             let failed = Outcome::Failed { errno };
             self.finish(translator, token, failed, &mut None, &mut pass, records);
         }
-        self.queue.publish();
+        self.publish(records);
         pass.record(records);
     }
 

@@ -21,13 +21,14 @@ use super::{
 };
 use crate::backend::BackendQueue;
 use crate::blk::Geometry;
+use crate::inflight::QueueLog;
 use crate::limits::DRAIN_MS_MAX;
 use crate::mem::RegionTable;
-use crate::ring::{DriverFault, RingState, SetupError};
+use crate::ring::{DriverFault, RingFeatures, RingState, SetupError};
 use crate::stats::{LatencyRecorder, QueueCounters};
 
 /// How to run a worker.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct WorkerConfig {
     /// Name of the thread, at most 15 bytes.
     pub name: String,
@@ -41,6 +42,8 @@ pub struct WorkerConfig {
     pub latency_sample: NonZeroU32,
     /// The disk, as the backend knows it.
     pub geometry: Geometry,
+    /// Where requests in flight are written down, should this process be killed.
+    pub in_flight: Option<QueueLog>,
 }
 
 /// Why a worker could not be started.
@@ -98,6 +101,7 @@ where
         interrupt_hold,
         latency_sample,
         geometry,
+        in_flight,
     } = config;
     // Calibrated once a process.
     let clock = Clock::new();
@@ -127,6 +131,8 @@ where
                 depth: shared_depth,
                 poller: None,
                 resting: None,
+                in_flight,
+                logs: false,
             }
             .run();
         }
@@ -175,6 +181,9 @@ struct Service<Q, N> {
     poller: Option<Poller>,
     /// The queue, while the driver's memory does not hold it.
     resting: Option<Rest>,
+    in_flight: Option<QueueLog>,
+    /// The ring alone would not tell what is in flight.
+    logs: bool,
 }
 
 impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
@@ -200,6 +209,7 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
         let mut records = Records {
             counters: &self.counters,
             latency: &mut self.latency,
+            in_flight: self.in_flight.as_mut().filter(|_| self.logs),
         };
         let progress = poller.poll_once(&mut self.backend, &self.geometry, &mut records);
         match progress {
@@ -301,6 +311,7 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
     fn obey(&mut self, number: u64, command: Command) -> bool {
         let answer = match command {
             Command::Start(setup) => Answer::Started(self.start(&setup)),
+            Command::TakeOver(setup) => Answer::Started(self.take_over(&setup)),
             Command::Stop => Answer::Stopped(self.stop()),
             Command::Remap(table) => Answer::Started(self.remap(table)),
             Command::Latency(empty) => Answer::Latency(self.latency.swap(empty)),
@@ -314,6 +325,30 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
     }
 
     fn start(&mut self, setup: &QueueSetup) -> Result<RingState, SetupError> {
+        self.prepare(setup);
+        self.resting = Some(Rest::fresh(setup.queue));
+        let state = self.resume(Arc::clone(&setup.table))?;
+        if let Some(log) = self.in_flight.as_mut().filter(|_| self.logs) {
+            log.begin(state.next_used);
+        }
+        Ok(state)
+    }
+
+    fn take_over(&mut self, setup: &QueueSetup) -> Result<RingState, SetupError> {
+        self.prepare(setup);
+        let log = self.in_flight.as_mut().filter(|_| self.logs);
+        let poller = Poller::take_over(setup, log)?;
+        let state = poller.state();
+        self.poller = Some(poller);
+        // The dead one's kick eventfd is still there; nobody would ever see what goes there.
+        let _ = self.notifier.listen(None);
+        // It may have returned requests and not said so.
+        self.interrupt();
+        Ok(state)
+    }
+
+    /// Leaves the queue served before, for the one in `setup`.
+    fn prepare(&mut self, setup: &QueueSetup) {
         // Memory in flight must not go away; and one guard a thread.
         self.stop();
         self.fault.store(None);
@@ -322,8 +357,8 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
         self.listening = false;
         self.idle.busy();
         self.moderation.settle();
-        self.resting = Some(Rest::fresh(setup.queue));
-        self.resume(Arc::clone(&setup.table))
+        let features = setup.queue.features;
+        self.logs = !features.intersects(RingFeatures::RING_PACKED | RingFeatures::IN_ORDER);
     }
 
     /// Goes on in the memory of `table`.
@@ -356,6 +391,7 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
         let mut records = Records {
             counters: &self.counters,
             latency: &mut self.latency,
+            in_flight: self.in_flight.as_mut().filter(|_| self.logs),
         };
         let report = poller.drain(
             &mut self.backend,
@@ -374,7 +410,11 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
             },
             None => self.drain(),
         };
-        self.poller = None;
+        if self.poller.take().is_some()
+            && let Some(log) = &mut self.in_flight
+        {
+            log.end();
+        }
         report
     }
 

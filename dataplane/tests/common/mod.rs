@@ -77,6 +77,7 @@ impl Rig {
             interrupt_hold: Duration::from_micros(100),
             latency_sample: NonZeroU32::MIN,
             geometry: backend.geometry().clone(),
+            in_flight: None,
         };
         let queue = backend.open_queue().unwrap();
         let worker = spawn(config, queue, wires.clone()).unwrap();

@@ -69,5 +69,5 @@ fn remove(args: &DetachArgs) -> Result<(), String> {
     // Not what a daemon that has just started serves.
     let claim = Claim::new(&args.runtime.runtime_dir, &args.name);
     let _claim = claim.map_err(|e| e.to_string())?;
-    remove_leftover(&args.name).map_err(|e| e.to_string())
+    remove_leftover(&args.name, &args.runtime.runtime_dir).map_err(|e| e.to_string())
 }

@@ -156,6 +156,7 @@ impl ServeArgs {
 fn describe(event: &Event) -> String {
     match event {
         Event::Serving { name } => format!("{name}: served"),
+        Event::TakenOver { name } => format!("{name}: taken over from a daemon that was killed"),
         Event::Attached { name, driver, node } => match node {
             Some(node) => format!("{name}: attached to {driver} as {}", node.display()),
             None => format!("{name}: attached to {driver}"),

@@ -1,0 +1,262 @@
+//! What a device leaves in the runtime directory while it exists, for the daemon after one that was killed.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use pollux_dataplane::blk::Features;
+use pollux_dataplane::inflight::{InFlightLog, LogError};
+use serde::{Deserialize, Serialize};
+use vduse::Name;
+
+use super::{DeviceOptions, Disk};
+
+/// Why there is no trace, or none that is of use.
+#[derive(Debug, thiserror::Error)]
+pub enum TraceError {
+    /// A file cannot be read or written.
+    #[error("cannot use {path}: {reason}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        reason: io::Error,
+    },
+    /// Not what a daemon writes there.
+    #[error("{path} is not the state of a device: {reason}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: serde_json::Error,
+    },
+    /// The log of the requests in flight.
+    #[error("{path}: {reason}")]
+    Log {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: LogError,
+    },
+}
+
+/// What of a device may not change while a driver has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceState {
+    version: u32,
+    size_bytes: u64,
+    block_size: u32,
+    read_only: bool,
+    serial: String,
+    queues: u16,
+    queue_size: u16,
+    /// Feature bits that were offered.
+    features: u64,
+}
+
+impl DeviceState {
+    const VERSION: u32 = 1;
+
+    pub(super) fn new(options: &DeviceOptions, disk: &Disk) -> Self {
+        let geometry = disk.geometry();
+        let serial = String::from_utf8_lossy(&geometry.serial);
+        Self {
+            version: Self::VERSION,
+            size_bytes: geometry.capacity_sectors * pollux_dataplane::blk::SECTOR_BYTES,
+            block_size: geometry.block_bytes,
+            read_only: geometry.read_only,
+            serial: serial.trim_end_matches('\0').to_owned(),
+            queues: options.queues,
+            queue_size: options.queue_size,
+            features: Features::offered(geometry, options.queues, options.ring_features).bits(),
+        }
+    }
+
+    /// Returns what is not as in `wanted`, in words; empty when nothing differs.
+    pub(super) fn differences(&self, wanted: &Self) -> String {
+        let mut words = Vec::new();
+        let mut compare = |what: &str, now: String, asked: String| {
+            if now != asked {
+                words.push(format!("{what} is {now}, not {asked}"));
+            }
+        };
+        let (now, asked) = (self, wanted);
+        compare(
+            "its state's version",
+            now.version.to_string(),
+            asked.version.to_string(),
+        );
+        compare(
+            "its size",
+            now.size_bytes.to_string(),
+            asked.size_bytes.to_string(),
+        );
+        compare(
+            "its block size",
+            now.block_size.to_string(),
+            asked.block_size.to_string(),
+        );
+        compare("ro", now.read_only.to_string(), asked.read_only.to_string());
+        compare("its serial", now.serial.clone(), asked.serial.clone());
+        compare(
+            "the number of its queues",
+            now.queues.to_string(),
+            asked.queues.to_string(),
+        );
+        compare(
+            "its queue size",
+            now.queue_size.to_string(),
+            asked.queue_size.to_string(),
+        );
+        compare(
+            "what it offered",
+            format!("{:#x}", now.features),
+            format!("{:#x}", asked.features),
+        );
+        words.join(", ")
+    }
+}
+
+/// The files of one device: `NAME.state` and `NAME.inflight`.
+#[derive(Clone, Debug)]
+pub(super) struct Trace {
+    state: PathBuf,
+    in_flight: PathBuf,
+}
+
+impl Trace {
+    pub(super) fn new(folder: &Path, name: &Name) -> Self {
+        Self {
+            state: folder.join(format!("{name}.state")),
+            in_flight: folder.join(format!("{name}.inflight")),
+        }
+    }
+
+    /// Writes both files anew. Returns an empty log.
+    pub(super) fn begin(&self, state: &DeviceState) -> Result<InFlightLog, TraceError> {
+        let file = self.open(OpenOptions::new().create(true).truncate(true))?;
+        let log = InFlightLog::create(file, state.queues, state.queue_size);
+        let log = log.map_err(|reason| self.log_error(reason))?;
+        // Whole or not there: a daemon may be killed here, too.
+        let temporary = self.state.with_extension("state.new");
+        let refuse = |reason: io::Error| file_error(&self.state, reason);
+        let text = serde_json::to_string_pretty(state).map_err(|e| refuse(e.into()))?;
+        fs::write(&temporary, text).map_err(refuse)?;
+        fs::rename(&temporary, &self.state).map_err(refuse)?;
+        Ok(log)
+    }
+
+    /// Returns the state that was written; none when there is none.
+    pub(super) fn state(&self) -> Result<Option<DeviceState>, TraceError> {
+        let text = match fs::read(&self.state) {
+            Err(reason) if reason.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(|reason| file_error(&self.state, reason))?,
+        };
+        let state = serde_json::from_slice(&text);
+        state.map(Some).map_err(|reason| TraceError::Malformed {
+            path: self.state.clone(),
+            reason,
+        })
+    }
+
+    /// Opens the log of a device in `state`.
+    pub(super) fn log(&self, state: &DeviceState) -> Result<InFlightLog, TraceError> {
+        let file = self.open(&mut OpenOptions::new())?;
+        let log = InFlightLog::open(file, state.queues, state.queue_size);
+        log.map_err(|reason| self.log_error(reason))
+    }
+
+    /// Removes both, with the device.
+    pub(super) fn remove(&self) {
+        for path in [&self.state, &self.in_flight] {
+            match fs::remove_file(path) {
+                Err(reason) if reason.kind() != io::ErrorKind::NotFound => {
+                    tracing::warn!("cannot remove {}: {reason}", path.display());
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn open(&self, options: &mut OpenOptions) -> Result<File, TraceError> {
+        let file = options
+            .read(true)
+            .write(true)
+            .mode(0o600)
+            .open(&self.in_flight);
+        file.map_err(|reason| file_error(&self.in_flight, reason))
+    }
+
+    fn log_error(&self, reason: LogError) -> TraceError {
+        TraceError::Log {
+            path: self.in_flight.clone(),
+            reason,
+        }
+    }
+}
+
+fn file_error(path: &Path, reason: io::Error) -> TraceError {
+    TraceError::File {
+        path: path.to_owned(),
+        reason,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state() -> DeviceState {
+        DeviceState {
+            version: 1,
+            size_bytes: 1 << 20,
+            block_size: 512,
+            read_only: false,
+            serial: "d0".into(),
+            queues: 2,
+            queue_size: 256,
+            features: 0x10,
+        }
+    }
+
+    #[test]
+    fn what_was_written_is_read_and_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let trace = Trace::new(folder.path(), &"d0".parse().unwrap());
+        assert_eq!(trace.state().unwrap(), None);
+        drop(trace.begin(&state()).unwrap());
+        assert_eq!(trace.state().unwrap(), Some(state()));
+        trace.log(&state()).unwrap();
+        let other = DeviceState {
+            queues: 1,
+            ..state()
+        };
+        let refused = trace.log(&other).unwrap_err().to_string();
+        assert!(
+            refused.contains("d0.inflight") && refused.contains("2 queues"),
+            "{refused}"
+        );
+        fs::write(folder.path().join("d0.state"), "{}").unwrap();
+        assert!(matches!(trace.state(), Err(TraceError::Malformed { .. })));
+        trace.remove();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        trace.remove();
+    }
+
+    #[test]
+    fn differences_are_named() {
+        assert_eq!(state().differences(&state()), "");
+        let wanted = DeviceState {
+            size_bytes: 2 << 20,
+            queues: 1,
+            features: 0x30,
+            ..state()
+        };
+        assert_eq!(
+            state().differences(&wanted),
+            "its size is 1048576, not 2097152, the number of its queues is 2, not 1, what it offered is 0x10, \
+             not 0x30"
+        );
+    }
+}
