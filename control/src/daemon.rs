@@ -3,6 +3,7 @@
 mod claim;
 mod serve;
 mod signals;
+mod sockets;
 
 pub use claim::{Claim, ClaimError};
 pub use serve::{DaemonError, Event, ServeRequest, serve};

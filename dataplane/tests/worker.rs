@@ -165,7 +165,9 @@ fn a_disk_of_large_blocks_refuses_parts_of_them_and_a_read_only_one_writes() {
         block_bytes: 4096,
         ..options()
     };
-    let backend = pollux_dataplane::backend::Ram::new(&large, false).unwrap();
+    let backend =
+        pollux_dataplane::backend::Ram::new(&large, &pollux_dataplane::backend::RamMemory::Sparse)
+            .unwrap();
     let driver = BlockDriver::new(
         16,
         1 << 14,
@@ -189,7 +191,11 @@ fn a_disk_of_large_blocks_refuses_parts_of_them_and_a_read_only_one_writes() {
         read_only: true,
         ..options()
     };
-    let backend = pollux_dataplane::backend::Ram::new(&read_only, false).unwrap();
+    let backend = pollux_dataplane::backend::Ram::new(
+        &read_only,
+        &pollux_dataplane::backend::RamMemory::Sparse,
+    )
+    .unwrap();
     let driver = BlockDriver::new(
         16,
         1 << 14,

@@ -8,7 +8,7 @@ use serde::Serialize;
 use vduse::Name;
 
 use super::claim::Claim;
-use super::{ClaimError, SOCKET_SUFFIX, signals};
+use super::{ClaimError, SOCKET_SUFFIX, signals, sockets};
 use crate::api::{ApiError, ApiServer, Served};
 use crate::device::{ControlHandle, DeviceOptions, ServeError, spawn};
 use crate::vdpa::{self, AttachError, Attached, DetachError, Driver};
@@ -145,6 +145,7 @@ impl Daemon {
             self.claims
                 .push(Claim::new(&request.runtime_dir, &options.name)?);
         }
+        sockets::remove_dead(&request.runtime_dir);
         for (options, _) in &request.devices {
             let control = spawn(options.clone(), &request.runtime_dir)?;
             self.devices.push((options.name.clone(), control));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use pollux_dataplane::backend::{Backend, DiskError, DiskOptions, Null, Ram};
+use pollux_dataplane::backend::{Backend, DiskError, DiskOptions, Null, Ram, RamMemory};
 use pollux_dataplane::blk::Geometry;
 use pollux_dataplane::worker::{Notifier, SpawnError, Worker, WorkerConfig, spawn};
 
@@ -16,10 +16,10 @@ pub struct BackendSpec {
     options: DiskOptions,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Kind {
     Null { fill: bool },
-    Ram { hugepages: bool },
+    Ram(RamMemory),
 }
 
 /// What is wrong with how a backend was written.
@@ -55,6 +55,9 @@ pub enum BackendSpecError {
         /// What was written.
         value: String,
     },
+    /// Both at once.
+    #[error("hugepages=on and path= exclude each other: leave one out")]
+    HugePagesFile,
     /// Neither on nor off.
     #[error("{key}={value} is neither on nor off")]
     Switch {
@@ -144,10 +147,16 @@ impl FromStr for BackendSpec {
         let (kind, label, known) = match name {
             "ram" => {
                 let hugepages = keys.switch("hugepages", false)?;
+                let memory = match (hugepages, keys.0.remove("path")) {
+                    (true, Some(_)) => return Err(BackendSpecError::HugePagesFile),
+                    (true, None) => RamMemory::HugePages,
+                    (false, Some(path)) => RamMemory::File(path.into()),
+                    (false, None) => RamMemory::Sparse,
+                };
                 (
-                    Kind::Ram { hugepages },
+                    Kind::Ram(memory),
                     "ram",
-                    "size, hugepages, block_size, ro, serial",
+                    "size, path, hugepages, block_size, ro, serial",
                 )
             }
             _ => {
@@ -192,9 +201,9 @@ impl BackendSpec {
         if options.serial.is_empty() {
             options.serial = serial.chars().filter(char::is_ascii).take(20).collect();
         }
-        match self.kind {
-            Kind::Null { fill } => Null::new(&options, fill).map(Disk::Null),
-            Kind::Ram { hugepages } => Ram::new(&options, hugepages).map(Disk::Ram),
+        match &self.kind {
+            Kind::Null { fill } => Null::new(&options, *fill).map(Disk::Null),
+            Kind::Ram(memory) => Ram::new(&options, memory).map(Disk::Ram),
         }
     }
 }
@@ -277,6 +286,7 @@ mod tests {
             ("null,size=99999999999G", "not a number of bytes"),
             ("null,size=1G,hugepages=on", "no option 'hugepages'"),
             ("ram,size=1G,ro=yes", "neither on nor off"),
+            ("ram,size=1G,path=/a,hugepages=on", "exclude each other"),
         ] {
             assert!(error(text).contains(expected), "{text}: {}", error(text));
         }

@@ -1,5 +1,7 @@
 //! What the null and ram backends have in common: a size that the user chose.
 
+use std::path::PathBuf;
+
 use crate::blk::{Geometry, SECTOR_BYTES, SERIAL_BYTES};
 
 /// Options of a disk without storage of its own.
@@ -55,6 +57,26 @@ pub enum DiskError {
         size_bytes: u64,
         /// Memory of the machine.
         memory_bytes: u64,
+    },
+    /// The file could not be had.
+    #[error("cannot use {path}: {reason}; name a file that can be read and written")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        reason: std::io::Error,
+    },
+    /// The file holds another disk.
+    #[error(
+        "{path} has {found} bytes, not the {length} of the disk: give that size, or name a new or empty file"
+    )]
+    FileLength {
+        /// The file.
+        path: PathBuf,
+        /// Its length.
+        found: u64,
+        /// The disk's.
+        length: u64,
     },
     /// The memory could not be had.
     #[error("cannot set {size_bytes} bytes of memory aside: {reason}{remedy}")]

@@ -8,4 +8,4 @@ mod ram;
 pub use contract::{Backend, BackendQueue, Outcome, Submission, Token};
 pub use memory_disk::{DiskError, DiskOptions};
 pub use null::{Null, NullQueue};
-pub use ram::{Ram, RamQueue};
+pub use ram::{Ram, RamMemory, RamQueue};

@@ -1,6 +1,7 @@
-//! A disk in memory: a sparse memfd, mapped once.
+//! A disk in memory: a sparse memfd, or a file that outlives the process, mapped once.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::fcntl::{FallocateFlags, fallocate};
@@ -10,6 +11,17 @@ use vm_memory::{FileOffset, MmapRegion};
 use super::{Backend, BackendQueue, DiskError, DiskOptions, Outcome, Submission, Token};
 use crate::blk::{Data, Geometry, Operation, SectorRange};
 use crate::mem::Segment;
+
+/// Where the memory of a ram disk comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RamMemory {
+    /// Taken as it is written.
+    Sparse,
+    /// All at once from the huge page pool.
+    HugePages,
+    /// This file, made as long as the disk if it is new or empty.
+    File(PathBuf),
+}
 
 /// The ram backend.
 #[derive(Debug)]
@@ -30,16 +42,17 @@ struct Disk {
     file: File,
     /// Holes are punched in whole huge pages only, so there they are not worth the call.
     sparse: bool,
+    /// The file is one of the user's: a flush writes it to its storage.
+    outlives: bool,
 }
 
 impl Ram {
-    /// Returns a disk of zeros. Its memory is taken as it is written, or all at once from the huge page
-    /// pool with `hugepages`.
+    /// Returns a disk of zeros, or of what `memory` names holds.
     ///
     /// # Errors
     ///
     /// [`DiskError`] when an option makes no sense or the memory is not there.
-    pub fn new(options: &DiskOptions, hugepages: bool) -> Result<Self, DiskError> {
+    pub fn new(options: &DiskOptions, memory: &RamMemory) -> Result<Self, DiskError> {
         let geometry = options.geometry()?;
         let size_bytes = options.size_bytes;
         let memory_bytes = machine_memory_bytes();
@@ -49,43 +62,72 @@ impl Ram {
                 memory_bytes,
             });
         }
-        let remedy = if hugepages {
-            "; raise vm.nr_hugepages or leave hugepages=on out"
-        } else {
-            ""
+        let remedy = match memory {
+            RamMemory::HugePages => "; raise vm.nr_hugepages or leave hugepages=on out",
+            RamMemory::Sparse | RamMemory::File(_) => "",
         };
         let refuse = |reason: String| DiskError::Memory {
             size_bytes,
             reason,
             remedy,
         };
-        let (kind, reserve) = if hugepages {
-            (MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_HUGETLB, 0)
-        } else {
-            (MFdFlags::MFD_CLOEXEC, libc::MAP_NORESERVE)
+        let (page_bytes, reserve) = match memory {
+            RamMemory::HugePages => (2 << 20, 0),
+            RamMemory::Sparse | RamMemory::File(_) => (4096, libc::MAP_NORESERVE),
         };
-        let file = memfd_create("pollux-ram", kind).map_err(|e| refuse(e.to_string()))?;
-        let page_bytes = if hugepages { 2 << 20 } else { 4096 };
         let length = size_bytes.next_multiple_of(page_bytes);
-        nix::unistd::ftruncate(&file, length as i64).map_err(|e| refuse(e.to_string()))?;
-        let file = File::from(file);
+        let file = match memory {
+            RamMemory::File(path) => open(path, length)?,
+            RamMemory::Sparse | RamMemory::HugePages => {
+                let mut flags = MFdFlags::MFD_CLOEXEC;
+                flags.set(MFdFlags::MFD_HUGETLB, *memory == RamMemory::HugePages);
+                let file = memfd_create("pollux-ram", flags);
+                let file = File::from(file.map_err(|e| refuse(e.to_string()))?);
+                file.set_len(length).map_err(|e| refuse(e.to_string()))?;
+                file
+            }
+        };
         let shared = file.try_clone().map_err(|e| refuse(e.to_string()))?;
-        let memory = MmapRegion::build(
+        let mapped = MmapRegion::build(
             Some(FileOffset::new(shared, 0)),
             length as usize,
             libc::PROT_READ | libc::PROT_WRITE,
             libc::MAP_SHARED | reserve,
         );
-        let memory = memory.map_err(|e| refuse(e.to_string()))?;
+        let mapped = mapped.map_err(|e| refuse(e.to_string()))?;
         Ok(Self {
             geometry,
             disk: Arc::new(Disk {
-                memory,
+                memory: mapped,
                 file,
-                sparse: !hugepages,
+                sparse: *memory != RamMemory::HugePages,
+                outlives: matches!(memory, RamMemory::File(_)),
             }),
         })
     }
+}
+
+/// Opens the file of a disk of `length` bytes. One that holds something is never made longer or shorter.
+fn open(path: &Path, length: u64) -> Result<File, DiskError> {
+    let refuse = |reason: std::io::Error| DiskError::File {
+        path: path.to_owned(),
+        reason,
+    };
+    let mut options = OpenOptions::new();
+    let options = options.read(true).write(true).create(true).truncate(false);
+    let file = options.open(path).map_err(refuse)?;
+    match file.metadata().map_err(refuse)?.len() {
+        0 => file.set_len(length).map_err(refuse)?,
+        found if found == length => {}
+        found => {
+            return Err(DiskError::FileLength {
+                path: path.to_owned(),
+                found,
+                length,
+            });
+        }
+    }
+    Ok(file)
 }
 
 /// Returns the memory of this machine in bytes; no limit when it cannot be asked.
@@ -140,6 +182,14 @@ impl Disk {
         Some(())
     }
 
+    /// Everything is in the page cache by then, and survives this process; a flush is for the machine's own end.
+    fn flush(&self) -> nix::Result<()> {
+        if self.outlives {
+            nix::unistd::fdatasync(&self.file)?;
+        }
+        Ok(())
+    }
+
     fn discard(&self, range: SectorRange) -> nix::Result<()> {
         if !self.sparse || range.count == 0 {
             return Ok(());
@@ -171,7 +221,7 @@ impl BackendQueue for RamQueue {
         let result = match operation {
             Operation::Read { range, into } => self.disk.read(range, into).ok_or(off_the_disk),
             Operation::Write { range, from } => self.disk.write(range, from).ok_or(off_the_disk),
-            Operation::Flush => Ok(()),
+            Operation::Flush => self.disk.flush(),
             Operation::Discard(ranges) => ranges
                 .iter()
                 .try_for_each(|range| self.disk.discard(*range)),

@@ -8,7 +8,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use pollux_dataplane::backend::{Backend, BackendQueue, DiskOptions, Ram};
+use pollux_dataplane::backend::{Backend, BackendQueue, DiskOptions, Ram, RamMemory};
 use pollux_dataplane::driver::{BlockDriver, Completed};
 use pollux_dataplane::ring::RingFeatures;
 use pollux_dataplane::ring::RingState;
@@ -195,7 +195,7 @@ pub fn options() -> DiskOptions {
 }
 
 pub fn ram() -> Ram {
-    Ram::new(&options(), false).unwrap()
+    Ram::new(&options(), &RamMemory::Sparse).unwrap()
 }
 
 /// Returns `bytes` bytes that differ from place to place and from `seed` to `seed`.

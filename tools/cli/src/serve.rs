@@ -25,9 +25,11 @@ const EXAMPLE: &str =
 Backends:
   null,size=8G[,fill=off]       forgets writes, reads zeros (fill=off: leaves the buffer as it is)
   ram,size=1G[,hugepages=on]    keeps data in memory
+  ram,size=1G,path=FILE         keeps data in the memory of a file, which outlives the daemon
 Options of both: block_size=512..4096, ro=on, serial=TEXT. K, M, G and T are powers of 1024.
 
-Ctrl-C or SIGTERM detaches, drains and destroys the device. RUST_LOG=debug shows every message.";
+Ctrl-C or SIGTERM detaches, drains and destroys the device. After a daemon that was killed, the same command
+takes its device over, with the requests that were in flight. RUST_LOG=debug shows every message.";
 
 /// Serves a disk until Ctrl-C or SIGTERM
 #[derive(Debug, Args)]

@@ -16,5 +16,6 @@ mod doctor;
 mod guest;
 mod hostile;
 mod lifecycle;
+mod recovery;
 mod stats;
 mod vhost;

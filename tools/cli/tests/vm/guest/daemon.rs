@@ -19,17 +19,22 @@ impl Daemon {
     /// Serves `backend` as `name` and returns when the device is served, and attached if `options` say
     /// so.
     pub(crate) fn serve(name: &str, backend: &str, options: &[&str]) -> Self {
-        let fixed = ["serve", "--json", "--name", name, "--backend", backend];
-        let mut daemon = Self {
-            name: name.into(),
-            process: Running::program("pollux", &[&fixed, options].concat()),
-        };
+        let mut daemon = Self::start(name, backend, options);
         let last = match options.contains(&"--attach") {
             true => "attached",
             false => "serving",
         };
         daemon.event(last);
         daemon
+    }
+
+    /// Starts it, and does not wait for anything.
+    pub(crate) fn start(name: &str, backend: &str, options: &[&str]) -> Self {
+        let fixed = ["serve", "--json", "--name", name, "--backend", backend];
+        Self {
+            name: name.into(),
+            process: Running::program("pollux", &[&fixed, options].concat()),
+        }
     }
 
     /// Waits until the daemon has told of `event`. Returns the last one of that kind.
