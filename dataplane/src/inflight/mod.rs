@@ -35,6 +35,8 @@
 //! behind `used_idx`. A queue whose chains are returned in order needs none of this: everything from `used_idx` on
 //! is in flight or new.
 
+#[cfg(test)]
+pub(crate) mod kill;
 mod log;
 mod queue_log;
 

@@ -21,6 +21,17 @@ pub struct QueueLog {
     returned: Vec<u16>,
 }
 
+/// Every store of the log goes through here.
+macro_rules! store {
+    ($cell:expr, $value:expr) => {
+        #[cfg(test)]
+        super::kill::point();
+        $cell.store($value, Ordering::Release);
+        #[cfg(test)]
+        super::kill::point();
+    };
+}
+
 impl QueueLog {
     pub(super) fn new(memory: &RegionTable, area: Iova, size: u16) -> Result<Self, TranslateError> {
         let at = |offset| Iova(area.0 + offset);
@@ -37,15 +48,15 @@ impl QueueLog {
     /// Begins with nothing in flight in a ring at `used_idx`.
     pub fn begin(&mut self, used_idx: u16) {
         self.end();
-        self.used_idx.store(used_idx, Ordering::Release);
-        self.served.store(1, Ordering::Release);
+        store!(self.used_idx, used_idx);
+        store!(self.served, 1);
     }
 
     /// Forgets everything: the driver took the queue back.
     pub fn end(&mut self) {
-        self.served.store(0, Ordering::Release);
+        store!(self.served, 0);
         for head in 0..self.size {
-            self.entries.at(head).store(0, Ordering::Release);
+            store!(self.entries.at(head), 0);
         }
         self.number = 0;
         self.returned.clear();
@@ -55,13 +66,13 @@ impl QueueLog {
     #[inline]
     pub fn taken(&mut self, head: u16) {
         self.number += 1;
-        self.entries.at(head).store(self.number, Ordering::Release);
+        store!(self.entries.at(head), self.number);
     }
 
     /// Notes that it was put back.
     #[inline]
     pub fn put_back(&mut self, head: u16) {
-        self.entries.at(head).store(0, Ordering::Release);
+        store!(self.entries.at(head), 0);
     }
 
     /// Remembers that the chain at `head` goes back with the next publication.
@@ -77,10 +88,10 @@ impl QueueLog {
             return;
         }
         for &head in &self.returned {
-            self.entries.at(head).store(0, Ordering::Release);
+            store!(self.entries.at(head), 0);
         }
         self.returned.clear();
-        self.used_idx.store(used_idx, Ordering::Release);
+        store!(self.used_idx, used_idx);
     }
 
     /// Goes on after a worker that was killed. Returns the heads in flight, oldest first, in a ring that is at
@@ -98,10 +109,10 @@ impl QueueLog {
             if let Ok(head) = u16::try_from(returned_at(used_idx.wrapping_sub(back)))
                 && head < self.size
             {
-                self.entries.at(head).store(0, Ordering::Release);
+                store!(self.entries.at(head), 0);
             }
         }
-        self.used_idx.store(used_idx, Ordering::Release);
+        store!(self.used_idx, used_idx);
         let number_of = |head: u16| self.entries.at(head).load(Ordering::Acquire);
         let mut heads: Vec<u16> = (0..self.size).filter(|&head| number_of(head) > 0).collect();
         heads.sort_by_key(|&head| number_of(head));

@@ -196,3 +196,6 @@ impl Poller {
         with!(&mut self.0, poller => poller.queue().suppress_kicks());
     }
 }
+
+#[cfg(test)]
+mod tests;
