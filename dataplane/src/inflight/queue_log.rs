@@ -62,17 +62,12 @@ impl QueueLog {
         self.returned.clear();
     }
 
-    /// Notes that the chain at `head` was taken. Before the backend learns of it.
+    /// Notes that the chain at `head` was taken. Before the backend learns of it. One that is put back then is taken
+    /// again either way.
     #[inline]
     pub fn taken(&mut self, head: u16) {
         self.number += 1;
         store!(self.entries.at(head), self.number);
-    }
-
-    /// Notes that it was put back.
-    #[inline]
-    pub fn put_back(&mut self, head: u16) {
-        store!(self.entries.at(head), 0);
     }
 
     /// Remembers that the chain at `head` goes back with the next publication.
@@ -146,10 +141,9 @@ mod tests {
         let log = InFlightLog::create(file.try_clone().unwrap(), 2, 8).unwrap();
         let mut queue = log.queue(1).unwrap();
         queue.begin(65_534);
-        for head in [3, 6, 0, 5] {
+        for head in [3, 6, 0] {
             queue.taken(head);
         }
-        queue.put_back(5);
         queue.returned(6);
         queue.published(65_535);
         assert_eq!(again(&file).recover(65_535, never), [3, 0]);

@@ -252,9 +252,6 @@ impl<Q: DeviceQueue> State<Q> {
                 }
                 Submission::Busy => {
                     self.stalled = true;
-                    if let Some(log) = &mut records.in_flight {
-                        log.put_back(head.id());
-                    }
                     return self.queue.put_back(head);
                 }
             },
