@@ -10,6 +10,8 @@ pub use mailbox::{Answer, Command, Mailbox, Unanswered, WorkerEnd};
 pub use setup::{QueueSetup, Report};
 
 #[cfg(not(loom))]
+mod answer;
+#[cfg(not(loom))]
 mod idle;
 #[cfg(not(loom))]
 mod in_flight;

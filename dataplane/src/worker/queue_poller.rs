@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use quanta::Instant;
 
+use super::answer::{Answer, status_of, write_serial};
 use super::in_flight::{InFlight, InFlightTable};
 use super::pass::Pass;
 use super::rest::{Health, Rest};
@@ -413,42 +414,4 @@ impl<Q: DeviceQueue> State<Q> {
         self.fault.get_or_insert(fault);
         self.health = Health::Stopped;
     }
-}
-
-/// What a request is answered with.
-struct Answer {
-    status: Status,
-    /// Data bytes that the device wrote.
-    written: u32,
-    /// All that the driver gave room for, should the status be OK.
-    whole: bool,
-}
-
-impl Answer {
-    #[inline]
-    fn of(status: Status, written: u32, whole: bool) -> Self {
-        Self {
-            status,
-            written,
-            whole,
-        }
-    }
-}
-
-#[inline]
-fn status_of(outcome: Outcome) -> Status {
-    match outcome {
-        Outcome::Done => Status::Ok,
-        Outcome::Failed { .. } => Status::IoError,
-        Outcome::Unsupported => Status::Unsupported,
-    }
-}
-
-/// Writes as much of the serial as fits. Returns how many bytes that is.
-fn write_serial(geometry: &Geometry, into: &[Segment<'_>]) -> u32 {
-    let mut written = 0;
-    for segment in into {
-        written += segment.copy_from(&geometry.serial[written..]);
-    }
-    written as u32
 }

@@ -1,0 +1,72 @@
+//! How a worker sleeps: with the kick armed, and never past a request.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::EventFd;
+
+use super::Service;
+use crate::backend::BackendQueue;
+use crate::worker::{Notifier, PollMode, Poller, WorkerEnd};
+
+impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
+    /// Sleeps until there is a command, a kick or a completion.
+    pub(super) fn sleep(&mut self) {
+        if self.poller.as_ref().is_some_and(Poller::is_running) && !self.arm() {
+            return;
+        }
+        self.counters.sleeps.add(1);
+        let kicked = wait(&self.end, &self.kick, self.backend.completion_fd());
+        self.end.clear_wake();
+        if kicked {
+            self.counters.kicks.add(self.kick.read().unwrap_or(0));
+        }
+        self.disarm();
+    }
+
+    /// Asks for kicks. Returns whether it is safe to sleep.
+    fn arm(&mut self) -> bool {
+        if !self.listening {
+            if self.notifier.listen(Some(self.kick.as_fd())).is_err() {
+                return false;
+            }
+            self.listening = true;
+        }
+        let Some(poller) = &mut self.poller else {
+            return true;
+        };
+        match poller.request_kick() {
+            Ok(false) => true,
+            // A request came in between, or the next pass finds out what is wrong.
+            Ok(true) | Err(_) => {
+                poller.suppress_kicks();
+                false
+            }
+        }
+    }
+
+    fn disarm(&mut self) {
+        self.idle.busy();
+        if let Some(poller) = &mut self.poller {
+            poller.suppress_kicks();
+        }
+        // An event-driven worker is about to sleep again: it leaves its eventfd where it is.
+        if self.listening && self.idle.mode() != PollMode::Event {
+            self.listening = self.notifier.listen(None).is_err();
+        }
+    }
+}
+
+/// Waits for any of the three. Returns whether it was a kick.
+fn wait(end: &WorkerEnd, kick: &EventFd, completions: Option<BorrowedFd<'_>>) -> bool {
+    let readable = PollFlags::POLLIN;
+    let other = completions.unwrap_or_else(|| end.wake_fd());
+    let mut fds = [
+        PollFd::new(kick.as_fd(), readable),
+        PollFd::new(end.wake_fd(), readable),
+        PollFd::new(other, readable),
+    ];
+    // An interrupted wait is a short one.
+    let _ = poll(&mut fds, PollTimeout::NONE);
+    fds[0].any().unwrap_or(false)
+}
