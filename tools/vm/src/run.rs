@@ -47,6 +47,14 @@ pub struct Outcome {
     pub accel: Accel,
 }
 
+impl Outcome {
+    /// Returns whether an emulated kernel failed before the command began. Under TCG a CPU may run into the
+    /// breakpoint that the kernel sets while it patches its own code.
+    fn panicked_while_booting(&self) -> bool {
+        self.end == End::Panicked && self.boot.is_none() && self.accel == Accel::Tcg
+    }
+}
+
 /// Where the command's output goes.
 pub struct Output<'a> {
     /// Takes its stdout.
@@ -77,6 +85,17 @@ impl VmSpec {
             Some(accel) => accel,
             None => accel::choose(cache, &kernel, &base, progress)?,
         };
+        let again = Output {
+            stdout: &mut *output.stdout,
+            stderr: &mut *output.stderr,
+        };
+        let first = self.power_on(accel, &kernel, &base, again, progress)?;
+        if !first.panicked_while_booting() {
+            return Ok(first);
+        }
+        progress(
+            "the kernel panicked while it booted, which an emulated one does now and then; once more",
+        );
         self.power_on(accel, &kernel, &base, output, progress)
     }
 
@@ -278,4 +297,28 @@ fn token() -> Result<String, Error> {
     let path = "/proc/sys/kernel/random/uuid";
     let uuid = std::fs::read_to_string(path).context(path, "reading")?;
     Ok(format!("end-{}", uuid.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_panic_before_the_command_is_worth_another_boot() {
+        let outcome = |end, boot: Option<u64>, accel| Outcome {
+            end,
+            log: Log::default(),
+            boot: boot.map(Duration::from_secs),
+            accel,
+        };
+        assert!(outcome(End::Panicked, None, Accel::Tcg).panicked_while_booting());
+        for other in [
+            outcome(End::Panicked, Some(4), Accel::Tcg),
+            outcome(End::Panicked, None, Accel::Kvm),
+            outcome(End::TimedOut, None, Accel::Tcg),
+            outcome(End::Exited(1), Some(4), Accel::Tcg),
+        ] {
+            assert!(!other.panicked_while_booting(), "{other:?}");
+        }
+    }
 }
