@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::guest::{Daemon, Fio, PATIENCE, Running, in_guest, leftovers, pollux, read, write};
+use crate::vhost::{Device, IN, PLAIN};
 
 /// Where the disk's bytes are; outside of what is looked through for left-overs.
 const DISK: &str = "/tmp/recovery-disk";
@@ -239,6 +240,32 @@ fn an_unbind_that_nobody_answered_ends_with_the_next_daemon() {
         write(format!("{driver}/bind"), "d0");
         assert_eq!(read("/sys/bus/vdpa/drivers_autoprobe"), "1");
         Fio::verify(daemon.disk().node(), "4k", 16, "1M").run();
+        daemon.stop();
+    });
+}
+
+#[test]
+fn a_guests_driver_goes_on_with_the_next_daemon() {
+    in_guest(|| {
+        let _disk = DiskFile::new();
+        let options = ["--queues", "2", "--attach", "vhost"];
+        let daemon = Daemon::serve("d0", &backend(), &options);
+        let mut device = Device::start(&daemon.node(), 2, PLAIN);
+        device.prove(0);
+        device.prove(1);
+        daemon.kill();
+        // The kick goes to the dead daemon.
+        device.queues[0].prepare(&device.memory, IN, 0, &[0; 4096]);
+        device.publish(0);
+        let daemon = Daemon::serve("d0", &backend(), &options);
+        assert_eq!(device.status_of_one(0), 0);
+        // Written through the daemon before.
+        let mut data = [0; 4096];
+        assert_eq!(device.request(1, IN, 0, &mut data), 0);
+        assert!(data == [0x5a; 4096], "other data came back");
+        device.prove(0);
+        device.prove(1);
+        drop(device);
         daemon.stop();
     });
 }

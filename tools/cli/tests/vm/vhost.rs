@@ -10,7 +10,7 @@ use std::path::Path;
 
 pub(crate) use kernel::{DRIVER_OK, FEATURES_OK, Kernel};
 pub(crate) use memory::SharedMemory;
-pub(crate) use queue::{Descriptor, INDIRECT, NEXT, Queue, WRITE};
+pub(crate) use queue::{Descriptor, IN, INDIRECT, NEXT, Queue, WRITE};
 
 /// VIRTIO_F_VERSION_1.
 pub(crate) const VERSION_1: u64 = 1 << 32;
