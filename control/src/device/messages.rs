@@ -22,6 +22,7 @@ impl ControlThread {
     /// Goes on with a device whose daemon was killed, before anything is answered: nothing that was answered is
     /// asked again.
     pub(super) fn take_over(&mut self) {
+        self.taken_over = true;
         match self.device.inject_config_irq() {
             Ok(()) => {}
             // The driver has not set DRIVER_OK: the message that does so starts the queues.

@@ -26,6 +26,11 @@ pub struct DeviceSnapshot {
     pub node: Option<String>,
     /// How workers wait: `busy`, `adaptive` or `event`.
     pub mode: String,
+    /// Seconds that the kernel waits for an answer before it gives the device up, and that a daemon that was killed
+    /// may be gone for; 0 for ever.
+    pub msg_timeout_s: Option<u32>,
+    /// Whether a daemon that was killed had the device before.
+    pub taken_over: bool,
     /// Its queues.
     pub queues: Vec<QueueStats>,
 }

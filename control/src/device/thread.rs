@@ -13,6 +13,7 @@ use pollux_dataplane::mem::RegionTable;
 use pollux_dataplane::worker::PollMode;
 use tracing::error;
 use vduse::Device;
+use vduse::sysfs::Sysfs;
 
 use super::handle::Ask;
 use super::interrupts::QueueInterrupts;
@@ -53,6 +54,7 @@ pub(super) struct ControlThread {
     /// Why the driver was refused, or the device is broken.
     pub(super) problem: Option<String>,
     broken: bool,
+    pub(super) taken_over: bool,
 }
 
 impl ControlThread {
@@ -79,6 +81,7 @@ impl ControlThread {
             ready_until: None,
             problem: None,
             broken: false,
+            taken_over: false,
         }
     }
 
@@ -205,6 +208,8 @@ impl ControlThread {
                 PollMode::Event => "event",
             }
             .into(),
+            msg_timeout_s: Sysfs::new(&self.options.name).msg_timeout_s().ok(),
+            taken_over: self.taken_over,
             queues: self.workers.stats(),
         }
     }

@@ -127,6 +127,14 @@ fn draw_device(device: &DeviceSnapshot) {
         device.node.as_deref().unwrap_or("-")
     ));
     line(format_args!("polling   {}", device.mode));
+    if let Some(seconds) = device.msg_timeout_s {
+        line(format_args!(
+            "timeout   {seconds} s for the daemon to answer, or to be followed by another"
+        ));
+    }
+    if device.taken_over {
+        line("taken over from a daemon that was killed");
+    }
 }
 
 fn state(state: QueueState) -> &'static str {

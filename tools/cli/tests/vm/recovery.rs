@@ -152,9 +152,12 @@ fn a_device_that_was_not_attached_is_taken_over() {
     in_guest(|| {
         let _disk = DiskFile::new();
         Daemon::serve("d0", &backend(), &["--queues", "2"]).kill();
-        let mut daemon = Daemon::start("d0", &backend(), OPTIONS);
+        let options = [OPTIONS, &["--msg-timeout", "77"]].concat();
+        let mut daemon = Daemon::start("d0", &backend(), &options);
         daemon.event("taken_over");
         daemon.event("attached");
+        let shown = daemon.snapshot();
+        assert_eq!((shown.msg_timeout_s, shown.taken_over), (Some(77), true));
         Fio::verify(daemon.disk().node(), "4k", 16, "1M").run();
         daemon.stop();
     });
