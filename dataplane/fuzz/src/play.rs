@@ -254,7 +254,11 @@ impl<'stage> Play<'stage> {
             latency,
             ..
         } = &mut *self.stage;
-        let mut records = Records { counters, latency, in_flight: None };
+        let mut records = Records {
+            counters,
+            latency,
+            in_flight: None,
+        };
         let Some(poller) = &mut self.poller else {
             return false;
         };
@@ -339,7 +343,11 @@ impl<'stage> Play<'stage> {
         let Stage {
             counters, latency, ..
         } = &mut *self.stage;
-        let mut records = Records { counters, latency, in_flight: None };
+        let mut records = Records {
+            counters,
+            latency,
+            in_flight: None,
+        };
         let Some(poller) = &mut self.poller else {
             return;
         };
