@@ -175,10 +175,15 @@ impl Daemon {
                     driver,
                     node,
                 });
-            } else if let Some(driver) = *driver
-                && !self.attach(&options.name, driver, watch)?
-            {
-                return Ok(());
+            } else if let Some(driver) = *driver {
+                if vdpa::status(&options.name) == vdpa::Status::Unbound {
+                    // A daemon was killed before it bound a driver; a bus device cannot be added twice.
+                    self.detach(&options.name, watch)
+                        .map_err(DaemonError::Unclean)?;
+                }
+                if !self.attach(&options.name, driver, watch)? {
+                    return Ok(());
+                }
             }
         }
         while !matches!(self.wakes.recv(), Ok(Wake::Signal) | Err(_)) {}

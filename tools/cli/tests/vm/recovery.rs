@@ -272,3 +272,16 @@ fn a_guests_driver_goes_on_with_the_next_daemon() {
         daemon.stop();
     });
 }
+
+#[test]
+fn a_device_without_a_driver_gets_one() {
+    in_guest(|| {
+        let _disk = DiskFile::new();
+        let daemon = serve("event_idx");
+        write("/sys/bus/vdpa/drivers/virtio_vdpa/unbind", "d0");
+        daemon.kill();
+        let daemon = serve("event_idx");
+        Fio::verify(daemon.disk().node(), "4k", 16, "1M").run();
+        daemon.stop();
+    });
+}

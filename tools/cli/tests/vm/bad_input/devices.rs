@@ -67,9 +67,12 @@ fn a_device_is_attached_once() {
 fn a_left_over_device_is_named_with_what_removes_it() {
     in_guest(|| {
         Daemon::serve("d0", "null,size=1G", &["--attach", "virtio"]).kill();
-        let again = ["serve", "--name", "d0", "--backend", "null,size=1G"];
         let words = ["device d0", "exists already", "pollux detach d0"];
-        assert_refused(&pollux(&again), 1, &words);
+        let serve = |size| pollux(&["serve", "--name", "d0", "--backend", size]);
+        assert_refused(&serve("null,size=2G"), 1, &words);
+        // Nothing tells what it was.
+        std::fs::remove_file("/run/pollux/d0.state").unwrap();
+        assert_refused(&serve("null,size=1G"), 1, &words);
         for command in ["attach", "status", "stats"] {
             assert_refused(&pollux(&[command, "d0"]), 1, &["device d0", "not served"]);
         }
