@@ -172,12 +172,7 @@ impl Created {
             taken_over: false,
         };
         let device = Device::open(&created.name)?;
-        for index in 0..options.queues {
-            device.setup_queue(u32::from(index), options.queue_size)?;
-        }
-        if let Some(seconds) = options.msg_timeout_s {
-            Sysfs::new(&created.name).set_msg_timeout_s(seconds)?;
-        }
+        set_up(&device, options)?;
         created.device = Some(Arc::new(device));
         Ok(created)
     }
@@ -200,9 +195,8 @@ impl Created {
         if device.features()? & Features::RING_PACKED.bits() != 0 {
             return Err(ServeError::PackedTakeover { name });
         }
-        if let Some(seconds) = options.msg_timeout_s {
-            Sysfs::new(&name).set_msg_timeout_s(seconds)?;
-        }
+        // Its daemon may have been killed before it came to this.
+        set_up(&device, options)?;
         Ok(Self {
             control: Control::open()?,
             device: Some(Arc::new(device)),
@@ -291,6 +285,17 @@ impl Drop for Created {
             Err(error) => tracing::error!("{error}"),
         }
     }
+}
+
+/// Tells the kernel what it cannot be told at the creation of the device.
+fn set_up(device: &Device, options: &DeviceOptions) -> Result<(), ServeError> {
+    for index in 0..options.queues {
+        device.setup_queue(u32::from(index), options.queue_size)?;
+    }
+    if let Some(seconds) = options.msg_timeout_s {
+        Sysfs::new(device.name()).set_msg_timeout_s(seconds)?;
+    }
+    Ok(())
 }
 
 /// Returns the name of the worker of queue `index`: threads have 15 bytes.
