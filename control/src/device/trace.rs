@@ -1,5 +1,6 @@
 //! What a device leaves in the runtime directory while it exists, for the daemon after one that was killed.
 
+use std::fmt::Display;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -76,44 +77,22 @@ impl DeviceState {
     /// Returns what is not as in `wanted`, in words; empty when nothing differs.
     pub(super) fn differences(&self, wanted: &Self) -> String {
         let mut words = Vec::new();
-        let mut compare = |what: &str, now: String, asked: String| {
+        let mut compare = |what, now: &dyn Display, asked: &dyn Display| {
+            let (now, asked) = (now.to_string(), asked.to_string());
             if now != asked {
                 words.push(format!("{what} is {now}, not {asked}"));
             }
         };
         let (now, asked) = (self, wanted);
-        compare(
-            "its state's version",
-            now.version.to_string(),
-            asked.version.to_string(),
-        );
-        compare(
-            "its size",
-            now.size_bytes.to_string(),
-            asked.size_bytes.to_string(),
-        );
-        compare(
-            "its block size",
-            now.block_size.to_string(),
-            asked.block_size.to_string(),
-        );
-        compare("ro", now.read_only.to_string(), asked.read_only.to_string());
-        compare("its serial", now.serial.clone(), asked.serial.clone());
-        compare(
-            "the number of its queues",
-            now.queues.to_string(),
-            asked.queues.to_string(),
-        );
-        compare(
-            "its queue size",
-            now.queue_size.to_string(),
-            asked.queue_size.to_string(),
-        );
-        compare(
-            "what it offered",
-            format!("{:#x}", now.features),
-            format!("{:#x}", asked.features),
-        );
+        compare("its state's version", &now.version, &asked.version);
+        compare("its size", &now.size_bytes, &asked.size_bytes);
+        compare("its block size", &now.block_size, &asked.block_size);
+        compare("ro", &now.read_only, &asked.read_only);
+        compare("its serial", &now.serial, &asked.serial);
+        compare("the number of its queues", &now.queues, &asked.queues);
+        compare("its queue size", &now.queue_size, &asked.queue_size);
+        let hex = |features| format!("{features:#x}");
+        compare("what it offered", &hex(now.features), &hex(asked.features));
         words.join(", ")
     }
 }
@@ -139,7 +118,7 @@ impl Trace {
         let log = InFlightLog::create(file, state.queues, state.queue_size);
         let log = log.map_err(|reason| self.log_error(reason))?;
         // Whole or not there: a daemon may be killed here, too.
-        let temporary = self.state.with_extension("state.new");
+        let temporary = self.new_state();
         let refuse = |reason: io::Error| file_error(&self.state, reason);
         let text = serde_json::to_string_pretty(state).map_err(|e| refuse(e.into()))?;
         fs::write(&temporary, text).map_err(refuse)?;
@@ -167,9 +146,14 @@ impl Trace {
         log.map_err(|reason| self.log_error(reason))
     }
 
-    /// Removes both, with the device.
+    /// Where the state is until it is whole.
+    fn new_state(&self) -> PathBuf {
+        self.state.with_extension("state.new")
+    }
+
+    /// Removes all of it, with the device.
     pub(super) fn remove(&self) {
-        for path in [&self.state, &self.in_flight] {
+        for path in [&self.state, &self.in_flight, &self.new_state()] {
             match fs::remove_file(path) {
                 Err(reason) if reason.kind() != io::ErrorKind::NotFound => {
                     tracing::warn!("cannot remove {}: {reason}", path.display());
@@ -239,6 +223,7 @@ mod tests {
         );
         fs::write(folder.path().join("d0.state"), "{}").unwrap();
         assert!(matches!(trace.state(), Err(TraceError::Malformed { .. })));
+        fs::write(folder.path().join("d0.state.new"), "{").unwrap();
         trace.remove();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
         trace.remove();
