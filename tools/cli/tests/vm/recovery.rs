@@ -18,10 +18,16 @@ fn backend() -> String {
 
 const OPTIONS: &[&str] = &["--queues", "2", "--attach", "virtio"];
 
-/// Serves the disk; a second time after a daemon was killed.
-fn serve(features: &str) -> Daemon {
+/// Starts to serve the disk; a second time after a daemon was killed.
+fn start(features: &str) -> Daemon {
     let options = [OPTIONS, &["--features", features]].concat();
-    Daemon::serve("d0", &backend(), &options)
+    Daemon::start("d0", &backend(), &options)
+}
+
+fn serve(features: &str) -> Daemon {
+    let mut daemon = start(features);
+    daemon.event("attached");
+    daemon
 }
 
 /// A disk of zeros, removed at the end.
@@ -76,11 +82,8 @@ impl Random {
 /// Kills the daemon `rounds` times at any moment of a verifying load, one in four during its start.
 fn torture(features: &str, rounds: u32) {
     let _disk = DiskFile::new();
-    let seed = Instant::now().elapsed().subsec_nanos() as u64
-        ^ std::process::id() as u64
-        ^ std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .map_or(1, |since| since.as_nanos() as u64);
+    let since = std::time::SystemTime::UNIX_EPOCH.elapsed();
+    let seed = since.map_or(1, |since| since.as_nanos() as u64);
     eprintln!("features {features}, seed {seed:#x}");
     let mut random = Random(seed | 1);
     let mut daemon = serve(features);
@@ -95,25 +98,19 @@ fn torture(features: &str, rounds: u32) {
         }
         daemon.kill();
         if random.below(4) == 0 {
-            let options = [OPTIONS, &["--features", features]].concat();
-            let starting = Daemon::start("d0", &backend(), &options);
+            let starting = start(features);
             std::thread::sleep(Duration::from_millis(random.below(150)));
             starting.kill();
         }
         // Nobody completes anything now.
         let before = completed(disk.node());
         let begun = Instant::now();
-        let mut next = Daemon::start(
-            "d0",
-            &backend(),
-            &[OPTIONS, &["--features", features]].concat(),
-        );
+        daemon = start(features);
         while completed(disk.node()) == before && !load.has_ended() && begun.elapsed() < PATIENCE {
             std::thread::sleep(Duration::from_millis(1));
         }
         resumed.push(begun.elapsed().as_millis());
-        next.event("attached");
-        daemon = next;
+        daemon.event("attached");
     }
     load.wait(3 * PATIENCE).succeeded();
     // And all of it once more, by the last daemon.
