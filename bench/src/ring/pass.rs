@@ -5,7 +5,6 @@ use std::num::NonZeroU32;
 use pollux_dataplane::backend::{Backend, DiskOptions, Null, NullQueue};
 use pollux_dataplane::blk::Geometry;
 use pollux_dataplane::inflight::{InFlightLog, QueueLog};
-use pollux_dataplane::ring::RingFeatures;
 use pollux_dataplane::stats::{LatencyRecorder, QueueCounters};
 use pollux_dataplane::worker::{Poller, Progress, QueueSetup, Records};
 
@@ -23,8 +22,8 @@ pub struct PassSide {
 }
 
 impl PassSide {
-    /// Returns a poller of the queue of `fixture` that times one pass in `latency_sample` and, if it `logs` and its
-    /// ring needs that, writes down what is in flight.
+    /// Returns a poller of the queue of `fixture` that times one pass in `latency_sample` and, if it `logs`,
+    /// writes down what is in flight.
     ///
     /// # Panics
     ///
@@ -39,17 +38,16 @@ impl PassSide {
             ..DiskOptions::default()
         };
         let disk = Null::new(&options, false).expect("a null disk");
-        let orders = RingFeatures::RING_PACKED | RingFeatures::IN_ORDER;
-        let logs = logs && !setup.queue.features.intersects(orders);
+        let poller = Poller::new(&setup).expect("a sound queue");
         let log = || {
             let log = InFlightLog::anonymous(1, setup.queue.size).expect("memory for a log");
             let mut log = log.queue(0).expect("a queue");
-            log.begin(0);
+            poller.begin(&mut log);
             log
         };
         Self {
             in_flight: logs.then(log),
-            poller: Poller::new(&setup).expect("a sound queue"),
+            poller,
             backend: disk.open_queue().expect("a null disk has queues"),
             geometry: disk.geometry().clone(),
             counters: QueueCounters::default(),

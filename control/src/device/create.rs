@@ -60,15 +60,6 @@ pub enum ServeError {
         /// What is not the same.
         differences: String,
     },
-    /// Its rings do not tell where a daemon was.
-    #[error(
-        "device {name} exists already and has packed rings, which do not tell how far its killed daemon got: remove \
-         it with pollux detach {name}"
-    )]
-    PackedTakeover {
-        /// The name.
-        name: Name,
-    },
     /// What is kept for the next daemon.
     #[error(transparent)]
     Trace(#[from] TraceError),
@@ -192,9 +183,6 @@ impl Created {
             return Err(ServeError::Differs { name, differences });
         }
         let device = Device::open(&name)?;
-        if device.features()? & Features::RING_PACKED.bits() != 0 {
-            return Err(ServeError::PackedTakeover { name });
-        }
         // Its daemon may have been killed before it came to this.
         set_up(&device, options)?;
         Ok(Self {

@@ -10,7 +10,7 @@ use super::QueueLog;
 use crate::mem::{Access, Iova, Mapping, MappingError, Region, RegionTable, TableError};
 
 const MAGIC: [u8; 8] = *b"POLLUXIF";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const HEADER_BYTES: usize = 16;
 const PAGE_BYTES: u64 = 4096;
 
@@ -123,7 +123,7 @@ impl InFlightLog {
 
 /// Returns the bytes of a virtqueue's area.
 fn area_bytes(entries: u16) -> u64 {
-    (super::queue_log::ENTRIES_AT + 8 * u64::from(entries)).next_multiple_of(PAGE_BYTES)
+    super::packed_log::area_bytes(entries).next_multiple_of(PAGE_BYTES)
 }
 
 fn header(queues: u16, entries: u16) -> [u8; HEADER_BYTES] {

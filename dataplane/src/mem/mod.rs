@@ -3,6 +3,8 @@
 mod cell;
 mod fault;
 mod iova;
+#[cfg(test)]
+pub(crate) mod kill;
 mod mapping;
 mod segment;
 mod table;

@@ -39,6 +39,15 @@ impl Descriptor {
         }
     }
 
+    /// Encodes it as a descriptor of a split ring, with `link` for what follows or, at a chain's end, what names it.
+    pub fn to_split(self, link: u16) -> [u64; 2] {
+        let flags = u64::from(self.flags) << 32;
+        [
+            self.address.0,
+            u64::from(self.bytes) | flags | u64::from(link) << 48,
+        ]
+    }
+
     #[inline]
     fn has(self, flag: u32) -> bool {
         u32::from(self.flags) & flag != 0

@@ -1,6 +1,6 @@
 //! What the device side does with a virtqueue, whatever its format.
 
-use super::{Backlog, Chain, Done, DriverFault, Head, RingState};
+use super::{Backlog, Chain, Done, DriverFault, Head, RingState, UsedDescriptor};
 
 /// The device side of one virtqueue. One thread owns it.
 pub trait DeviceQueue {
@@ -35,6 +35,12 @@ pub trait DeviceQueue {
     /// Returns a batch of chains that takes `slots` of the ring with one entry, that of its last chain
     /// (VIRTIO 1.3, 2.7.9 and 2.8.8). Only after IN_ORDER was negotiated.
     fn push_batch(&mut self, last: Done, slots: u16);
+
+    /// Returns what [`publish`](Self::publish) is about to write over a packed ring, and how far that is then.
+    #[inline]
+    fn unpublished(&mut self) -> (RingState, &[UsedDescriptor]) {
+        (self.state(), &[])
+    }
 
     /// Shows the driver everything pushed.
     fn publish(&mut self);

@@ -1,7 +1,7 @@
 //! Chains returned in the order in which they were taken (VIRTIO 1.3, VIRTIO_F_IN_ORDER), a batch with one
 //! entry.
 
-use super::{Backlog, Chain, DeviceQueue, Done, DriverFault, Head, RingState};
+use super::{Backlog, Chain, DeviceQueue, Done, DriverFault, Head, RingState, UsedDescriptor};
 
 /// A virtqueue that returns its chains in order, however they are completed.
 #[derive(Debug)]
@@ -116,6 +116,12 @@ impl<Q: DeviceQueue> DeviceQueue for InOrder<Q> {
                 last.returned();
             }
         }
+    }
+
+    #[inline]
+    fn unpublished(&mut self) -> (RingState, &[UsedDescriptor]) {
+        self.release();
+        self.queue.unpublished()
     }
 
     #[inline]

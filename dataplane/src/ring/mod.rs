@@ -17,6 +17,8 @@ mod segments;
 mod setup;
 mod split;
 mod table;
+mod taken_chain;
+mod used_descriptor;
 
 pub use backlog::Backlog;
 pub use chain::Chain;
@@ -31,3 +33,5 @@ pub use packed::PackedQueue;
 pub use position::Position;
 pub use setup::{QueueConfig, RingState, SetupError};
 pub use split::SplitQueue;
+pub use taken_chain::TakenChain;
+pub use used_descriptor::UsedDescriptor;

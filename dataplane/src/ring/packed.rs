@@ -3,22 +3,18 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use virtio_bindings::virtio_ring::{
-    VRING_DESC_F_WRITE, VRING_PACKED_DESC_F_AVAIL, VRING_PACKED_DESC_F_USED,
     VRING_PACKED_EVENT_FLAG_DESC, VRING_PACKED_EVENT_FLAG_DISABLE, VRING_PACKED_EVENT_FLAG_ENABLE,
 };
 
 use super::area::Areas;
 use super::table::Table;
+use super::used_descriptor::{AVAIL, USED};
 use super::{
     Backlog, Chain, Descriptor, DeviceQueue, Done, DriverFault, Head, Position, QueueConfig,
-    RingFeatures, RingState, SetupError, indirect, need_event,
+    RingFeatures, RingState, SetupError, TakenChain, UsedDescriptor, indirect, need_event,
 };
+use crate::limits::PASS_REQUESTS_MAX;
 use crate::mem::{Direction, RegionTable, SharedArray, SharedCell};
-
-/// Flags of a descriptor, in its second word.
-const AVAIL: u64 = 1 << (48 + VRING_PACKED_DESC_F_AVAIL);
-const USED: u64 = 1 << (48 + VRING_PACKED_DESC_F_USED);
-const WRITE: u64 = (VRING_DESC_F_WRITE as u64) << 48;
 
 /// A packed virtqueue, its ring memory checked once. One thread owns it.
 #[derive(Debug)]
@@ -34,8 +30,12 @@ pub struct PackedQueue {
     device_event: SharedCell<AtomicU32>,
     next_avail: Position,
     next_used: Position,
-    /// The first used descriptor since the last publication: the driver looks no further until it sees it.
-    unpublished: Option<(u16, u64)>,
+    /// What was returned since the last publication. None of it is in the ring: what it would write over there may
+    /// be in flight.
+    unpublished: Vec<UsedDescriptor>,
+    /// Chains to be taken before those in the ring, from `again_at` on; none, nearly always.
+    again: Vec<TakenChain>,
+    again_at: usize,
     /// Descriptors returned since the last publication, and published ones that the driver was not yet
     /// interrupted for. They saturate.
     pushed: u16,
@@ -50,13 +50,6 @@ impl PackedQueue {
     /// [`SetupError`] when a ring part is unmapped or misaligned or the size or start cannot be served.
     pub fn new(config: &QueueConfig, table: &RegionTable) -> Result<Self, SetupError> {
         let size = config.checked_size()?;
-        let position = |bits| {
-            let position = Position::from_bits(bits);
-            let slot = position.slot;
-            (slot < size)
-                .then_some(position)
-                .ok_or(SetupError::Position { slot, size })
-        };
         let Areas {
             descriptor: ring,
             driver,
@@ -69,12 +62,69 @@ impl PackedQueue {
             ring: ring.array(0, size)?,
             driver_event: driver.cell(0)?,
             device_event: device.cell(0)?,
-            next_avail: position(config.next_avail)?,
-            next_used: position(config.next_used)?,
-            unpublished: None,
+            next_avail: checked(config.next_avail, size)?,
+            next_used: checked(config.next_used, size)?,
+            unpublished: Vec::with_capacity(usize::from(size).max(PASS_REQUESTS_MAX)),
+            again: Vec::new(),
+            again_at: 0,
             pushed: 0,
             unsignalled: 0,
         })
+    }
+
+    /// Goes on after a device that was killed at `state`, with `used` to be published last and the chains of
+    /// `in_flight` not returned: they are taken again, in that order, then what it never took.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError`] when `state` is of another ring.
+    pub fn go_on_at(
+        &mut self,
+        state: RingState,
+        used: &[UsedDescriptor],
+        in_flight: Vec<TakenChain>,
+    ) -> Result<(), SetupError> {
+        self.next_avail = checked(state.next_avail, self.size)?;
+        self.next_used = checked(state.next_used, self.size)?;
+        if let Some(first) = used.first()
+            && !first.is_published(self.ring.at(first.slot)[1].load(Ordering::Acquire))
+        {
+            self.unpublished.extend_from_slice(used);
+            self.publish();
+        }
+        self.again = in_flight;
+        Ok(())
+    }
+
+    /// Returns the descriptors of `head`, which was taken last; none if it was taken again and is not in the ring.
+    pub fn descriptors(&self, head: &Head) -> Option<impl ExactSizeIterator<Item = Descriptor>> {
+        let first = self.back_by(head.slots());
+        let slots = (0..head.slots()).map(move |ahead| first.advanced(ahead, self.size).slot);
+        self.again
+            .is_empty()
+            .then(|| slots.map(|slot| self.descriptor(slot)))
+    }
+
+    /// Returns the place `slots` before the next chain.
+    fn back_by(&self, slots: u16) -> Position {
+        // On by the rest of a lap, one lap ago.
+        let behind = self.next_avail.advanced(self.size - slots, self.size);
+        Position {
+            wrap: !behind.wrap,
+            ..behind
+        }
+    }
+
+    /// Takes the next chain of those to be taken again, if there is one left.
+    #[cold]
+    fn take_again(&mut self, chain: &mut Chain<'_>) -> Option<Result<Head, DriverFault>> {
+        let Some(next) = self.again.get(self.again_at) else {
+            self.again = Vec::new();
+            return None;
+        };
+        self.again_at += 1;
+        let walked = self.walk(next.descriptors.iter().copied(), chain);
+        Some(walked.map(|(_, slots)| Head::new(next.id, slots)))
     }
 
     /// Returns the second word of the descriptor at `at` if it is available (2.8.1).
@@ -107,16 +157,23 @@ impl PackedQueue {
 
     #[cold]
     #[inline(never)]
-    fn follow_again(
+    fn follow_again(&self, rest: u64, chain: &mut Chain<'_>) -> Result<(u16, u16), DriverFault> {
+        let slot = self.next_avail.slot;
+        let address = self.ring.at(slot)[0].load(Ordering::Relaxed);
+        let first = Descriptor::from_packed(address, rest);
+        let slots = std::iter::successors(Some(slot), |&slot| Some(self.slot_after(slot)));
+        let behind = slots.skip(1).map(|slot| self.descriptor(slot));
+        self.walk(std::iter::once(first).chain(behind), chain)
+    }
+
+    /// The careful walk. Returns what [`follow`](Self::follow) does.
+    fn walk(
         &self,
-        mut rest: u64,
+        descriptors: impl Iterator<Item = Descriptor>,
         chain: &mut Chain<'_>,
     ) -> Result<(u16, u16), DriverFault> {
         chain.clear();
-        let mut slot = self.next_avail.slot;
-        for count in 1..=self.size {
-            let address = self.ring.at(slot)[0].load(Ordering::Relaxed);
-            let descriptor = Descriptor::from_packed(address, rest);
+        for (count, descriptor) in (1..=self.size).zip(descriptors) {
             if !descriptor.is_indirect() {
                 let writable = chain.append(descriptor);
                 if !descriptor.has_next() {
@@ -132,9 +189,6 @@ impl PackedQueue {
             if !descriptor.has_next() {
                 return Ok((descriptor.buffer_id(), count));
             }
-            slot = self.slot_after(slot);
-            // Ordered by the first descriptor's flags, which the driver stores last.
-            rest = self.ring.at(slot)[1].load(Ordering::Relaxed);
         }
         // Without its end there is no ID to return the chain by.
         Err(DriverFault::ChainTooLong(usize::from(self.size)))
@@ -144,6 +198,14 @@ impl PackedQueue {
     fn slot_after(&self, slot: u16) -> u16 {
         if slot + 1 == self.size { 0 } else { slot + 1 }
     }
+}
+
+/// Decodes a position, which must lie in a ring of `size`.
+fn checked(bits: u16, size: u16) -> Result<Position, SetupError> {
+    let position = Position::from_bits(bits);
+    let slot = position.slot;
+    let inside = (slot < size).then_some(position);
+    inside.ok_or(SetupError::Position { slot, size })
 }
 
 impl Table for PackedQueue {
@@ -171,11 +233,16 @@ impl Table for PackedQueue {
 impl DeviceQueue for PackedQueue {
     #[inline]
     fn has_available(&mut self) -> Result<bool, DriverFault> {
-        Ok(self.available(self.next_avail).is_some())
+        Ok(self.available(self.next_avail).is_some() || self.again_at < self.again.len())
     }
 
     #[inline]
     fn take(&mut self, chain: &mut Chain<'_>) -> Result<Option<Head>, DriverFault> {
+        if !self.again.is_empty()
+            && let Some(again) = self.take_again(chain)
+        {
+            return again.map(Some);
+        }
         let Some(rest) = self.available(self.next_avail) else {
             return Ok(None);
         };
@@ -189,42 +256,46 @@ impl DeviceQueue for PackedQueue {
     }
 
     fn put_back(&mut self, head: Head) {
-        // Back by `slots` is on by the rest of a lap, one lap ago.
-        let behind = self
-            .next_avail
-            .advanced(self.size - head.slots(), self.size);
-        self.next_avail = Position {
-            wrap: !behind.wrap,
-            ..behind
-        };
+        if self.again.is_empty() {
+            self.next_avail = self.back_by(head.slots());
+        } else {
+            self.again_at -= 1;
+        }
         head.abandon();
     }
 
     #[inline]
     fn push_batch(&mut self, last: Done, slots: u16) {
-        let (id, written) = last.returned();
-        let Position { slot, wrap } = self.next_used;
-        let lap = if wrap { AVAIL | USED } else { 0 };
-        let write = if written > 0 { WRITE } else { 0 };
-        let rest = u64::from(written) | u64::from(id) << 32 | lap | write;
-        match self.unpublished {
-            None => self.unpublished = Some((slot, rest)),
-            // The driver comes here only after the first one, which is published with Release.
-            Some(_) => self.ring.at(slot)[1].store(rest, Ordering::Relaxed),
-        }
+        self.unpublished
+            .push(UsedDescriptor::new(self.next_used, last));
         self.next_used = self.next_used.advanced(slots, self.size);
         self.pushed = self.pushed.saturating_add(slots);
     }
 
     #[inline]
     fn publish(&mut self) {
-        if let Some((slot, rest)) = self.unpublished.take() {
-            // Release: pairs with the driver's read barrier after it finds the flags of a used descriptor;
-            // status bytes, data and the used descriptors behind it must be seen before it.
-            self.ring.at(slot)[1].store(rest, Ordering::Release);
-            self.unsignalled = self.unsignalled.saturating_add(self.pushed);
-            self.pushed = 0;
+        let Some((first, behind)) = self.unpublished.split_first() else {
+            return;
+        };
+        for used in behind {
+            #[cfg(test)]
+            crate::mem::kill::point();
+            // The driver comes here only after the first one.
+            self.ring.at(used.slot)[1].store(used.rest, Ordering::Relaxed);
         }
+        #[cfg(test)]
+        crate::mem::kill::point();
+        // Release: pairs with the driver's read barrier after it finds the flags of a used descriptor; status
+        // bytes, data and the used descriptors behind it must be seen before it.
+        self.ring.at(first.slot)[1].store(first.rest, Ordering::Release);
+        self.unpublished.clear();
+        self.unsignalled = self.unsignalled.saturating_add(self.pushed);
+        self.pushed = 0;
+    }
+
+    #[inline]
+    fn unpublished(&mut self) -> (RingState, &[UsedDescriptor]) {
+        (self.state(), &self.unpublished)
     }
 
     #[inline]

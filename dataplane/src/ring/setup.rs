@@ -82,8 +82,10 @@ pub enum SetupError {
         outstanding: u16,
     },
     /// A packed ring is written over by what is returned.
-    #[error("a packed ring, which does not tell how far a device that was killed got")]
-    PackedTakeover,
+    #[error(
+        "a packed ring without a log, which does not tell how far a device that was killed got"
+    )]
+    NoLog,
     /// A ring part is not in the driver's memory.
     #[error("the {part} at {at}: {reason}")]
     Area {

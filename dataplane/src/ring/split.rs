@@ -268,6 +268,8 @@ impl DeviceQueue for SplitQueue {
     #[inline]
     fn publish(&mut self) {
         if self.next_used != self.published_used {
+            #[cfg(test)]
+            crate::mem::kill::point();
             // Release: pairs with the driver's read barrier after it loads `used_idx`; status bytes,
             // data and used elements must be seen before it.
             self.used_idx.store(self.next_used, Ordering::Release);

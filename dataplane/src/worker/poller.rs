@@ -8,7 +8,7 @@ use super::rest::Rest;
 use super::{QueueSetup, Records, Report};
 use crate::backend::BackendQueue;
 use crate::blk::Geometry;
-use crate::inflight::QueueLog;
+use crate::inflight::{Logged, QueueLog};
 use crate::mem::{FaultGuard, RegionTable};
 use crate::ring::{
     Backlog, DeviceQueue, DriverFault, InOrder, PackedQueue, RingFeatures, RingState, SetupError,
@@ -66,18 +66,13 @@ impl Poller {
     /// [`SetupError`] when the queue cannot be served, or nothing tells where it was.
     pub fn take_over(setup: &QueueSetup, log: Option<&mut QueueLog>) -> Result<Self, SetupError> {
         let mut poller = Self::new(setup)?;
-        match &mut poller.0 {
-            Format::Split(poller) => {
-                let queue = poller.queue();
-                let used_idx = queue.state().next_used;
-                let in_flight = log.map(|log| log.recover(used_idx, |at| queue.returned_at(at)));
-                queue.take_again(in_flight.unwrap_or_default())?;
-            }
-            // All that was not returned is behind `used_idx`.
-            Format::SplitInOrder(poller) => poller.queue().queue().take_again(Vec::new())?,
-            Format::Packed(_) | Format::PackedInOrder(_) => return Err(SetupError::PackedTakeover),
-        }
+        with!(&mut poller.0, poller => poller.queue().take_over(log)?);
         Ok(poller)
+    }
+
+    /// Begins `log` with nothing in flight.
+    pub fn begin(&self, log: &mut QueueLog) {
+        with!(&self.0, poller => poller.begin(log));
     }
 
     /// Returns a poller that goes on with `rest` in the memory of `table`.

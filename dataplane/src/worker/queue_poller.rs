@@ -12,9 +12,10 @@ use super::rest::{Health, Rest};
 use super::{Progress, Records, Report};
 use crate::backend::{BackendQueue, Outcome, Submission, Token};
 use crate::blk::{Geometry, Ranges, Request, Status, parse};
+use crate::inflight::{Logged, QueueLog};
 use crate::limits::PASS_REQUESTS_MAX;
 use crate::mem::{Direction, FaultGuard, RegionTable, Segment, Translator};
-use crate::ring::{Chain, DeviceQueue, Done, DriverFault, Head, QueueConfig, RingState};
+use crate::ring::{Chain, Done, DriverFault, Head, QueueConfig, RingState};
 
 /// The data path of one virtqueue of one format. Made, used and dropped on one thread.
 #[derive(Debug)]
@@ -36,7 +37,7 @@ struct State<Q> {
     fault: Option<DriverFault>,
 }
 
-impl<Q: DeviceQueue> QueuePoller<Q> {
+impl<Q: Logged> QueuePoller<Q> {
     /// Returns a poller that goes on with `rest` over `queue` in the memory of `table`, with kicks
     /// suppressed. `guard` watches that memory.
     pub(super) fn new(
@@ -68,6 +69,11 @@ impl<Q: DeviceQueue> QueuePoller<Q> {
     #[inline]
     pub(super) fn queue(&mut self) -> &mut Q {
         &mut self.state.queue
+    }
+
+    /// Begins `log` with nothing in flight.
+    pub(super) fn begin(&self, log: &mut QueueLog) {
+        self.state.queue.begin(log);
     }
 
     pub(super) fn state(&self) -> RingState {
@@ -159,7 +165,7 @@ impl<Q: DeviceQueue> QueuePoller<Q> {
     }
 }
 
-impl<Q: DeviceQueue> State<Q> {
+impl<Q: Logged> State<Q> {
     /// Takes requests until there are no more or the pass is full. Apart from `poll_once` so that an idle
     /// pass does not pay for the large frame.
     #[inline(never)]
@@ -177,7 +183,7 @@ impl<Q: DeviceQueue> State<Q> {
             match self.queue.take(&mut chain) {
                 Ok(Some(head)) => {
                     if let Some(log) = &mut records.in_flight {
-                        log.taken(head.id());
+                        Q::taken(log, &head);
                     }
                     self.serve(head, &mut chain, backend, geometry, &mut pass, records);
                 }
@@ -242,6 +248,9 @@ impl<Q: DeviceQueue> State<Q> {
                 }
                 Submission::Pending => {
                     pass.taken += 1;
+                    if let Some(log) = &mut records.in_flight {
+                        self.queue.kept(log, &head);
+                    }
                     return self.in_flight.insert(InFlight {
                         head,
                         status_at,
@@ -269,7 +278,7 @@ impl<Q: DeviceQueue> State<Q> {
     #[inline]
     fn push(&mut self, done: Done, records: &mut Records<'_>) {
         if let Some(log) = &mut records.in_flight {
-            log.returned(done.id());
+            Q::returned(log, done.id());
         }
         self.queue.push(done);
     }
@@ -277,9 +286,9 @@ impl<Q: DeviceQueue> State<Q> {
     /// Shows the driver what was pushed.
     #[inline]
     fn publish(&mut self, records: &mut Records<'_>) {
-        self.queue.publish();
-        if let Some(log) = &mut records.in_flight {
-            log.published(self.queue.state().next_used);
+        match &mut records.in_flight {
+            Some(log) => self.queue.publish_logged(log),
+            None => self.queue.publish(),
         }
     }
 

@@ -22,7 +22,7 @@ use crate::blk::Geometry;
 use crate::inflight::QueueLog;
 use crate::limits::DRAIN_MS_MAX;
 use crate::mem::RegionTable;
-use crate::ring::{DriverFault, RingFeatures, RingState, SetupError};
+use crate::ring::{DriverFault, RingState, SetupError};
 use crate::stats::{LatencyRecorder, QueueCounters};
 
 mod sleep;
@@ -132,7 +132,6 @@ where
                 poller: None,
                 resting: None,
                 in_flight,
-                logs: false,
             }
             .run();
         }
@@ -182,8 +181,6 @@ struct Service<Q, N> {
     /// The queue, while the driver's memory does not hold it.
     resting: Option<Rest>,
     in_flight: Option<QueueLog>,
-    /// The ring alone would not tell what is in flight.
-    logs: bool,
 }
 
 impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
@@ -209,7 +206,7 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
         let mut records = Records {
             counters: &self.counters,
             latency: &mut self.latency,
-            in_flight: self.in_flight.as_mut().filter(|_| self.logs),
+            in_flight: self.in_flight.as_mut(),
         };
         let progress = poller.poll_once(&mut self.backend, &self.geometry, &mut records);
         match progress {
@@ -325,19 +322,17 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
     }
 
     fn start(&mut self, setup: &QueueSetup) -> Result<RingState, SetupError> {
-        self.prepare(setup);
-        self.resting = Some(Rest::fresh(setup.queue));
-        let state = self.resume(Arc::clone(&setup.table))?;
-        if let Some(log) = self.in_flight.as_mut().filter(|_| self.logs) {
-            log.begin(state.next_used);
+        self.prepare();
+        if let Some(log) = &mut self.in_flight {
+            log.end();
         }
-        Ok(state)
+        self.resting = Some(Rest::fresh(setup.queue));
+        self.resume(Arc::clone(&setup.table))
     }
 
     fn take_over(&mut self, setup: &QueueSetup) -> Result<RingState, SetupError> {
-        self.prepare(setup);
-        let log = self.in_flight.as_mut().filter(|_| self.logs);
-        let poller = Poller::take_over(setup, log)?;
+        self.prepare();
+        let poller = Poller::take_over(setup, self.in_flight.as_mut())?;
         let state = poller.state();
         self.poller = Some(poller);
         // The dead one's kick eventfd is still there; nobody would ever see what goes there.
@@ -347,8 +342,8 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
         Ok(state)
     }
 
-    /// Leaves the queue served before, for the one in `setup`.
-    fn prepare(&mut self, setup: &QueueSetup) {
+    /// Leaves the queue served before, for another one.
+    fn prepare(&mut self) {
         // Memory in flight must not go away; and one guard a thread.
         self.stop();
         self.fault.store(None);
@@ -357,8 +352,6 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
         self.listening = false;
         self.idle.busy();
         self.moderation.settle();
-        let features = setup.queue.features;
-        self.logs = !features.intersects(RingFeatures::RING_PACKED | RingFeatures::IN_ORDER);
     }
 
     /// Goes on in the memory of `table`.
@@ -377,6 +370,9 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
             return Ok(RingState::default());
         };
         let poller = Poller::resume(rest, table)?;
+        if let Some(log) = self.in_flight.as_mut().filter(|log| !log.is_served()) {
+            poller.begin(log);
+        }
         let state = poller.state();
         self.poller = Some(poller);
         self.resting = None;
@@ -391,7 +387,7 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
         let mut records = Records {
             counters: &self.counters,
             latency: &mut self.latency,
-            in_flight: self.in_flight.as_mut().filter(|_| self.logs),
+            in_flight: self.in_flight.as_mut(),
         };
         let report = poller.drain(
             &mut self.backend,

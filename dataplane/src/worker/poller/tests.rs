@@ -8,12 +8,19 @@ use super::*;
 use crate::backend::{DiskOptions, Outcome, Submission, Token};
 use crate::blk::Operation;
 use crate::driver::BlockDriver;
-use crate::inflight::{InFlightLog, kill};
+use crate::inflight::InFlightLog;
+use crate::mem::kill;
 use crate::stats::{LatencyRecorder, QueueCounters};
 
-const ENTRIES: u16 = 4;
 const REQUESTS: u64 = 6;
 const BLOCK_BYTES: usize = 512;
+
+/// A ring, and what its driver does with it.
+#[derive(Clone, Copy, Debug)]
+struct Ring {
+    features: RingFeatures,
+    entries: u16,
+}
 
 /// Which of what is pending completes next.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +41,8 @@ struct Plan {
 /// A backend whose executions are counted by sector, over all processes.
 struct Counting<'disk> {
     plan: Plan,
+    /// It has room for fewer than this.
+    room: usize,
     executed: &'disk mut BTreeMap<u64, u32>,
     pending: Vec<(Token, u64)>,
     turn: usize,
@@ -45,7 +54,7 @@ impl BackendQueue for Counting<'_> {
         let Operation::Write { range, .. } = operation else {
             panic!("only writes are submitted");
         };
-        if self.pending.len() + 1 == usize::from(ENTRIES) {
+        if self.pending.len() + 1 == self.room {
             return Submission::Busy;
         }
         kill::point();
@@ -111,9 +120,9 @@ impl Driver {
 
 /// One process after another over the same ring and log, the n-th killed after `kills[n]` points. Returns how
 /// many of them were killed.
-fn run(features: RingFeatures, plan: Plan, kills: &[u32]) -> usize {
-    let block = BlockDriver::new(ENTRIES, BLOCK_BYTES as u32, features).unwrap();
-    let log = InFlightLog::anonymous(1, ENTRIES).unwrap();
+fn run(ring: Ring, plan: Plan, kills: &[u32]) -> usize {
+    let block = BlockDriver::new(ring.entries, BLOCK_BYTES as u32, ring.features).unwrap();
+    let log = InFlightLog::anonymous(1, ring.entries).unwrap();
     let mut driver = Driver {
         block,
         submitted: 0,
@@ -124,9 +133,7 @@ fn run(features: RingFeatures, plan: Plan, kills: &[u32]) -> usize {
         queue: driver.block.queue.config(),
         table: driver.block.memory().table(),
     };
-    let logs = !features.contains(RingFeatures::IN_ORDER);
     let mut executed = BTreeMap::new();
-    log.queue(0).unwrap().begin(0);
     driver.turn();
     let mut killed = 0;
     let points = kills.iter().copied().chain([u32::MAX]);
@@ -135,7 +142,7 @@ fn run(features: RingFeatures, plan: Plan, kills: &[u32]) -> usize {
             live(
                 &setup,
                 plan,
-                logs.then(|| log.queue(0).unwrap()),
+                log.queue(0).unwrap(),
                 process > 0,
                 &mut driver,
                 &mut executed,
@@ -150,17 +157,17 @@ fn run(features: RingFeatures, plan: Plan, kills: &[u32]) -> usize {
     let completed = driver.completed.iter();
     assert!(
         completed.clone().all(|(_, &times)| times == 1),
-        "{plan:?} {kills:?}"
+        "{ring:?} {plan:?} {kills:?}"
     );
     assert_eq!(
         completed.map(|(&sector, _)| sector).collect::<Vec<_>>(),
         all,
-        "{plan:?} {kills:?}"
+        "{ring:?} {plan:?} {kills:?}"
     );
     assert_eq!(
         executed.into_keys().collect::<Vec<_>>(),
         all,
-        "{plan:?} {kills:?}"
+        "{ring:?} {plan:?} {kills:?}"
     );
     killed
 }
@@ -169,7 +176,7 @@ fn run(features: RingFeatures, plan: Plan, kills: &[u32]) -> usize {
 fn live(
     setup: &QueueSetup,
     plan: Plan,
-    mut log: Option<QueueLog>,
+    mut log: QueueLog,
     takes_over: bool,
     driver: &mut Driver,
     executed: &mut BTreeMap<u64, u32>,
@@ -181,12 +188,16 @@ fn live(
     let geometry = geometry.geometry().unwrap();
     let counters = QueueCounters::default();
     let mut latency = LatencyRecorder::new(quanta::Clock::new(), NonZeroU32::MAX);
-    let mut poller = match takes_over {
-        true => Poller::take_over(setup, log.as_mut()).unwrap(),
-        false => Poller::new(setup).unwrap(),
+    let mut poller = if takes_over {
+        Poller::take_over(setup, Some(&mut log)).unwrap()
+    } else {
+        let poller = Poller::new(setup).unwrap();
+        poller.begin(&mut log);
+        poller
     };
     let mut backend = Counting {
         plan,
+        room: usize::from(setup.queue.size),
         executed,
         pending: Vec::new(),
         turn: 0,
@@ -200,7 +211,7 @@ fn live(
         let mut records = Records {
             counters: &counters,
             latency: &mut latency,
-            in_flight: log.as_mut(),
+            in_flight: Some(&mut log),
         };
         poller.poll_once(&mut backend, &geometry, &mut records);
     }
@@ -214,16 +225,17 @@ fn plans() -> impl Iterator<Item = Plan> {
 }
 
 /// Kills at every point, and the successor at every point. Returns how many lives there were.
-fn every_kill(features: RingFeatures) -> usize {
+fn every_kill(features: RingFeatures, entries: u16) -> usize {
+    let ring = Ring { features, entries };
     let mut lives = 0;
     for plan in plans() {
         for first in 0.. {
-            if run(features, plan, &[first]) == 0 {
+            if run(ring, plan, &[first]) == 0 {
                 break;
             }
             lives += 2;
             for second in 0.. {
-                if run(features, plan, &[first, second]) < 2 {
+                if run(ring, plan, &[first, second]) < 2 {
                     break;
                 }
                 lives += 3;
@@ -233,14 +245,37 @@ fn every_kill(features: RingFeatures) -> usize {
     lives
 }
 
+const FEATURES: RingFeatures = RingFeatures::EVENT_IDX.union(RingFeatures::INDIRECT_DESC);
+
 #[test]
 fn each_request_is_completed_once_whenever_its_workers_are_killed() {
-    let features = RingFeatures::EVENT_IDX | RingFeatures::INDIRECT_DESC;
-    assert!(every_kill(features) > 10_000);
+    let lives = every_kill(FEATURES, 4);
+    assert!(lives > 10_000, "{lives}");
 }
 
 #[test]
 fn each_request_is_completed_once_in_order_whenever_its_workers_are_killed() {
-    let features = RingFeatures::EVENT_IDX | RingFeatures::INDIRECT_DESC | RingFeatures::IN_ORDER;
-    assert!(every_kill(features) > 1_000);
+    let lives = every_kill(FEATURES | RingFeatures::IN_ORDER, 4);
+    assert!(lives > 1_000, "{lives}");
+}
+
+#[test]
+fn each_request_of_a_packed_ring_is_completed_once_whenever_its_workers_are_killed() {
+    let lives = every_kill(FEATURES | RingFeatures::RING_PACKED, 4);
+    assert!(lives > 10_000, "{lives}");
+}
+
+#[test]
+fn each_request_of_a_packed_ring_is_completed_once_in_order_whenever_its_workers_are_killed() {
+    let features = FEATURES | RingFeatures::RING_PACKED | RingFeatures::IN_ORDER;
+    let lives = every_kill(features, 4);
+    assert!(lives > 1_000, "{lives}");
+}
+
+/// A chain of three takes several places of the ring, and of the log.
+#[test]
+fn direct_chains_of_a_packed_ring_are_taken_over_too() {
+    let features = RingFeatures::EVENT_IDX | RingFeatures::RING_PACKED;
+    let lives = every_kill(features, 8);
+    assert!(lives > 1_000, "{lives}");
 }

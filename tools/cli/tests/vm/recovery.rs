@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::guest::{Daemon, Fio, PATIENCE, Running, in_guest, leftovers, pollux, read, write};
+use crate::guest::{Daemon, Fio, PATIENCE, Running, in_guest, pollux, read, write};
 use crate::vhost::{Device, IN, PLAIN};
 
 /// Where the disk's bytes are; outside of what is looked through for left-overs.
@@ -145,6 +145,17 @@ fn killed_at_any_moment_with_indirect_tables_and_in_order() {
 }
 
 #[test]
+fn killed_at_any_moment_with_a_packed_ring() {
+    in_guest(|| torture("event_idx,ring_packed", rounds()));
+}
+
+#[test]
+fn killed_at_any_moment_with_a_packed_ring_in_order() {
+    let features = "event_idx,indirect_desc,ring_packed,in_order";
+    in_guest(|| torture(features, rounds()));
+}
+
+#[test]
 fn a_device_that_was_not_attached_is_taken_over() {
     in_guest(|| {
         let _disk = DiskFile::new();
@@ -203,24 +214,6 @@ fn another_disk_is_not_taken_for_it() {
         let daemon = serve("event_idx");
         Fio::verify(daemon.disk().node(), "4k", 16, "1M").run();
         daemon.stop();
-    });
-}
-
-#[test]
-fn a_packed_ring_is_not_taken_over() {
-    in_guest(|| {
-        let _disk = DiskFile::new();
-        serve("event_idx,ring_packed").kill();
-        let features = ["--features", "event_idx,ring_packed"];
-        let serve = ["serve", "--name", "d0", "--backend", &backend()];
-        let refused = pollux(&[&serve, OPTIONS, &features].concat());
-        assert!(
-            refused.stderr.contains("packed rings"),
-            "{}",
-            refused.stderr
-        );
-        pollux(&["detach", "d0"]).succeeded();
-        assert_eq!(leftovers(), [""; 0]);
     });
 }
 
