@@ -6,6 +6,7 @@
 //! | `GET /v1/devices/NAME` | one device |
 //! | `POST /v1/devices/NAME/attach` with `{"driver": "virtio"}` | where it is attached |
 //! | `POST /v1/devices/NAME/detach` | nothing |
+//! | `POST /v1/devices/NAME/hand-over` | who lets go of it, and since when its driver waits |
 //!
 //! Errors are `{"error": "..."}` with a status of 4xx or 5xx.
 
@@ -18,6 +19,7 @@ pub(crate) use server::{ApiError, ApiServer};
 
 use serde::{Deserialize, Serialize};
 
+use crate::device::Moment;
 use crate::vdpa::Driver;
 
 /// The body of an attach request.
@@ -34,6 +36,15 @@ pub struct AttachedBody {
     pub driver: Driver,
     /// The node under /dev.
     pub node: Option<String>,
+}
+
+/// The body of a successful hand-over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandedOver {
+    /// The daemon that served the device.
+    pub pid: u32,
+    /// Since when nobody serves it.
+    pub since: Moment,
 }
 
 /// The body of an error.

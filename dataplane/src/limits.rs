@@ -51,6 +51,10 @@ pub const MAILBOX_COMMANDS_MAX: usize = 4;
 /// milliseconds.
 pub const DRAIN_MS_MAX: u64 = 5_000;
 
+/// Time that a worker lets its backend finish what is in flight before another process takes its queue over, in
+/// milliseconds; then it goes on itself.
+pub const HAND_OVER_MS_MAX: u64 = 1_000;
+
 /// Time that control waits for a worker's answer, in milliseconds. Well above the drain, well below
 /// the 30 s after which the kernel breaks the device.
 pub const WORKER_ANSWER_MS_MAX: u64 = 8_000;
@@ -60,6 +64,7 @@ pub const LATENCY_NS_MAX: u64 = 60_000_000_000;
 
 const _: () = assert!(QUEUE_SIZE_MAX.is_power_of_two() && QUEUE_SIZE_MIN.is_power_of_two());
 const _: () = assert!(PASS_REQUESTS_MAX <= QUEUE_SIZE_MAX as usize);
+const _: () = assert!(HAND_OVER_MS_MAX < WORKER_ANSWER_MS_MAX);
 const _: () = assert!(DRAIN_MS_MAX < WORKER_ANSWER_MS_MAX && WORKER_ANSWER_MS_MAX < 15_000);
 const _: () = assert!(SEGMENT_BYTES_MAX.is_multiple_of(4096));
 // The used ring counts them, and a status byte, in 32 bits.

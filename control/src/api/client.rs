@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use super::{AttachBody, AttachedBody, ErrorBody};
+use super::{AttachBody, AttachedBody, ErrorBody, HandedOver};
 use crate::daemon::SOCKET_SUFFIX;
 use crate::device::DeviceSnapshot;
 use crate::vdpa::Driver;
@@ -109,6 +109,19 @@ impl Client {
         let path = format!("/v1/devices/{name}/detach");
         ask::<()>(&socket, &path, Some(&()))?
             .ok_or_else(|| ClientError::Unknown { name: name.into() })
+    }
+
+    /// Has the daemon that serves the device `name` let go of it for this process. Returns `None` when there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`] when its daemon does not let go of it.
+    pub fn hand_over(&self, name: &str) -> Result<Option<HandedOver>, ClientError> {
+        match self.find(name) {
+            Ok((socket, _)) => ask(&socket, &format!("/v1/devices/{name}/hand-over"), Some(&())),
+            Err(ClientError::Unknown { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn find(&self, name: &str) -> Result<(PathBuf, DeviceSnapshot), ClientError> {

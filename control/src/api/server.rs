@@ -3,7 +3,7 @@
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path as FilePath, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
 use axum::extract::{Path, State};
@@ -16,9 +16,12 @@ use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 use vduse::Name;
 
-use super::{AttachBody, AttachedBody, ErrorBody};
+use super::{AttachBody, AttachedBody, ErrorBody, HandedOver};
 use crate::device::{DeviceSnapshot, Viewer};
 use crate::vdpa;
+
+/// Has the daemon let go of a device that it serves. Says why when it does not.
+pub(crate) type HandOver = dyn Fn(Name) -> Result<HandedOver, String> + Send + Sync;
 
 /// A device that this daemon serves.
 #[derive(Clone, Debug)]
@@ -41,13 +44,18 @@ pub(crate) struct ApiError {
 #[derive(Debug)]
 pub(crate) struct ApiServer {
     path: PathBuf,
+    devices: Devices,
     end: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl ApiServer {
     /// Serves `devices` on a socket at `path`, which only its owner may use.
-    pub(crate) fn start(path: &FilePath, devices: Vec<Served>) -> Result<Self, ApiError> {
+    pub(crate) fn start(
+        path: &FilePath,
+        devices: Vec<Served>,
+        hand_over: Arc<HandOver>,
+    ) -> Result<Self, ApiError> {
         let refuse = |reason| ApiError {
             path: path.to_owned(),
             reason,
@@ -62,7 +70,11 @@ impl ApiServer {
         };
         std::fs::set_permissions(path, PermissionsExt::from_mode(0o600)).map_err(refuse)?;
         let (end, ended) = oneshot::channel::<()>();
-        let router = router(devices);
+        let devices = Arc::new(RwLock::new(devices));
+        let router = router(Api {
+            devices: Arc::clone(&devices),
+            hand_over,
+        });
         let body = move || {
             let server = axum::serve(listener, router).with_graceful_shutdown(async {
                 // A dropped sender means the end, too.
@@ -78,9 +90,18 @@ impl ApiServer {
             .map_err(refuse)?;
         Ok(Self {
             path: path.to_owned(),
+            devices,
             end: Some(end),
             thread: Some(thread),
         })
+    }
+}
+
+impl ApiServer {
+    /// Knows nothing of the device `name` any more.
+    pub(crate) fn forget(&self, name: &Name) {
+        let mut devices = self.devices.write().unwrap_or_else(PoisonError::into_inner);
+        devices.retain(|served| served.name != *name);
     }
 }
 
@@ -97,15 +118,23 @@ impl Drop for ApiServer {
     }
 }
 
-type Devices = Arc<Vec<Served>>;
+type Devices = Arc<RwLock<Vec<Served>>>;
 
-fn router(devices: Vec<Served>) -> Router {
+/// What handlers work with.
+#[derive(Clone)]
+struct Api {
+    devices: Devices,
+    hand_over: Arc<HandOver>,
+}
+
+fn router(api: Api) -> Router {
     Router::new()
         .route("/v1/devices", get(list))
         .route("/v1/devices/{name}", get(show))
         .route("/v1/devices/{name}/attach", post(attach))
         .route("/v1/devices/{name}/detach", post(detach))
-        .with_state(Arc::new(devices))
+        .route("/v1/devices/{name}/hand-over", post(hand_over))
+        .with_state(api)
 }
 
 /// What a handler answers instead of a result.
@@ -117,12 +146,21 @@ impl IntoResponse for Refusal {
     }
 }
 
-fn find(devices: &Devices, name: &str) -> Result<Served, Refusal> {
-    let found = devices.iter().find(|served| served.name.as_str() == name);
-    let unknown = || format!("device {name} is not served here: see pollux list");
-    found
-        .cloned()
-        .ok_or_else(|| Refusal(StatusCode::NOT_FOUND, unknown()))
+impl Api {
+    /// Returns every device.
+    fn all(&self) -> Vec<Served> {
+        let devices = self.devices.read();
+        devices.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn find(&self, name: &str) -> Result<Served, Refusal> {
+        let found = self
+            .all()
+            .into_iter()
+            .find(|served| served.name.as_str() == name);
+        let unknown = || format!("device {name} is not served here: see pollux list");
+        found.ok_or_else(|| Refusal(StatusCode::NOT_FOUND, unknown()))
+    }
 }
 
 /// Runs what blocks outside of the server's own thread.
@@ -142,27 +180,27 @@ async fn snapshot(served: Served) -> Result<DeviceSnapshot, Refusal> {
     seen.ok_or(Refusal(StatusCode::SERVICE_UNAVAILABLE, busy))
 }
 
-async fn list(State(devices): State<Devices>) -> Result<Json<Vec<DeviceSnapshot>>, Refusal> {
+async fn list(State(api): State<Api>) -> Result<Json<Vec<DeviceSnapshot>>, Refusal> {
     let mut all = Vec::new();
-    for served in devices.iter() {
-        all.push(snapshot(served.clone()).await?);
+    for served in api.all() {
+        all.push(snapshot(served).await?);
     }
     Ok(Json(all))
 }
 
 async fn show(
-    State(devices): State<Devices>,
+    State(api): State<Api>,
     Path(name): Path<String>,
 ) -> Result<Json<DeviceSnapshot>, Refusal> {
-    Ok(Json(snapshot(find(&devices, &name)?).await?))
+    Ok(Json(snapshot(api.find(&name)?).await?))
 }
 
 async fn attach(
-    State(devices): State<Devices>,
+    State(api): State<Api>,
     Path(name): Path<String>,
     Json(AttachBody { driver }): Json<AttachBody>,
 ) -> Result<Json<AttachedBody>, Refusal> {
-    let name = find(&devices, &name)?.name;
+    let name = api.find(&name)?.name;
     let attached = blocking(move || vdpa::attach(&name, driver)).await?;
     let attached = attached.map_err(|e| Refusal(StatusCode::CONFLICT, e.to_string()))?;
     let node = attached.node.map(|node| node.display().to_string());
@@ -172,13 +210,21 @@ async fn attach(
     }))
 }
 
-async fn detach(
-    State(devices): State<Devices>,
-    Path(name): Path<String>,
-) -> Result<Json<()>, Refusal> {
-    let name = find(&devices, &name)?.name;
+async fn detach(State(api): State<Api>, Path(name): Path<String>) -> Result<Json<()>, Refusal> {
+    let name = api.find(&name)?.name;
     let detached = blocking(move || vdpa::detach(&name)).await?;
     detached
         .map(Json)
         .map_err(|e| Refusal(StatusCode::CONFLICT, e.to_string()))
+}
+
+async fn hand_over(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+) -> Result<Json<HandedOver>, Refusal> {
+    let name = api.find(&name)?.name;
+    let handed_over = blocking(move || (api.hand_over)(name)).await?;
+    handed_over
+        .map(Json)
+        .map_err(|reason| Refusal(StatusCode::CONFLICT, reason))
 }

@@ -14,7 +14,8 @@ use vduse::Name;
 pub enum ClaimError {
     /// Another daemon has it.
     #[error(
-        "device {name} is already served by process {owner}: stop that one or use another name"
+        "device {name} is already served by process {owner}: stop that one, take the device over with --takeover, or use \
+         another name"
     )]
     Taken {
         /// The name.

@@ -1,6 +1,7 @@
 //! From the first device to the last: make, attach, wait, detach, unmake.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -9,8 +10,8 @@ use vduse::Name;
 
 use super::claim::Claim;
 use super::{ClaimError, SOCKET_SUFFIX, signals, sockets};
-use crate::api::{ApiError, ApiServer, Served};
-use crate::device::{ControlHandle, DeviceOptions, ServeError, spawn};
+use crate::api::{ApiError, ApiServer, Client, ClientError, HandedOver, Served};
+use crate::device::{ControlHandle, DeviceOptions, Prepared, ServeError};
 use crate::vdpa::{self, AttachError, Attached, DetachError, Driver};
 
 /// How often someone who waits is told what for.
@@ -23,6 +24,8 @@ pub struct ServeRequest {
     pub devices: Vec<(DeviceOptions, Option<Driver>)>,
     /// Where sockets and locks go.
     pub runtime_dir: PathBuf,
+    /// Take a device over from a daemon that serves it.
+    pub takeover: bool,
 }
 
 /// Why the daemon could not serve.
@@ -34,6 +37,9 @@ pub enum DaemonError {
     /// A device cannot be served.
     #[error(transparent)]
     Serve(#[from] ServeError),
+    /// The daemon that serves a device does not let go of it.
+    #[error(transparent)]
+    HandOver(#[from] ClientError),
     /// The API cannot be offered.
     #[error("{0}")]
     Api(String),
@@ -63,8 +69,19 @@ pub enum Event {
         /// Its name.
         name: String,
     },
-    /// The device is served again, from where a daemon that was killed left it.
+    /// The device is served again, from where another daemon left it.
     TakenOver {
+        /// Its name.
+        name: String,
+        /// The daemon that let go of it; none if it was killed.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        from: Option<u32>,
+        /// Microseconds for which nobody served it then.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pause_us: Option<u64>,
+    },
+    /// Another daemon serves the device from here on.
+    HandedOver {
         /// Its name.
         name: String,
     },
@@ -102,6 +119,7 @@ enum Wake {
     Signal,
     Attached(Name, Result<Attached, AttachError>),
     Detached(Result<(), DetachError>),
+    HandOver(Name, Sender<Result<HandedOver, String>>),
 }
 
 /// Serves until SIGINT or SIGTERM, then detaches, drains and destroys every device. `watch` is called
@@ -115,7 +133,6 @@ pub fn serve(request: ServeRequest, mut watch: impl FnMut(&Event)) -> Result<(),
     let (sender, wakes) = channel();
     signals::forward(sender.clone(), || Wake::Signal).map_err(DaemonError::Signals)?;
     let mut daemon = Daemon {
-        claims: Vec::new(),
         devices: Vec::new(),
         api: None,
         sender,
@@ -126,11 +143,16 @@ pub fn serve(request: ServeRequest, mut watch: impl FnMut(&Event)) -> Result<(),
     result.and(stopped)
 }
 
+/// A device, and the right to its name, which is given back when the device is gone.
+struct Device {
+    name: Name,
+    control: ControlHandle,
+    claim: Claim,
+}
+
 struct Daemon {
-    // Dropped last to first: names are given back after the devices are gone.
-    devices: Vec<(Name, ControlHandle)>,
+    devices: Vec<Device>,
     api: Option<ApiServer>,
-    claims: Vec<Claim>,
     sender: Sender<Wake>,
     wakes: Receiver<Wake>,
 }
@@ -141,32 +163,41 @@ impl Daemon {
         request: &ServeRequest,
         watch: &mut impl FnMut(&Event),
     ) -> Result<(), DaemonError> {
-        for (options, _) in &request.devices {
-            self.claims
-                .push(Claim::new(&request.runtime_dir, &options.name)?);
-        }
-        sockets::remove_dead(&request.runtime_dir);
-        for (options, _) in &request.devices {
-            let control = spawn(options.clone(), &request.runtime_dir)?;
-            self.devices.push((options.name.clone(), control));
-        }
-        let socket = format!("{}{SOCKET_SUFFIX}", std::process::id());
-        let served = self.devices.iter().map(|(name, control)| Served {
-            name: name.clone(),
-            viewer: control.viewer(),
-        });
-        self.api = Some(ApiServer::start(
-            &request.runtime_dir.join(socket),
-            served.collect(),
-        )?);
-        // Whoever waits for this may ask for anything at once.
-        for (name, control) in &self.devices {
-            let name = name.to_string();
-            watch(&match control.is_taken_over() {
-                true => Event::TakenOver { name },
-                false => Event::Serving { name },
+        let folder = &request.runtime_dir;
+        let prepared = request
+            .devices
+            .iter()
+            .map(|(options, _)| Prepared::new(options.clone(), folder));
+        let prepared: Vec<Prepared> = prepared.collect::<Result<_, _>>()?;
+        sockets::remove_dead(folder);
+        let mut events = Vec::new();
+        for device in prepared {
+            let name = device.name().clone();
+            let left = match request.takeover {
+                true => ask_for(&device, folder)?,
+                false => None,
+            };
+            let claim = Claim::new(folder, &name)?;
+            let control = device.spawn()?;
+            events.push(match control.is_taken_over() {
+                true => Event::TakenOver {
+                    name: name.to_string(),
+                    from: left.map(|left| left.pid),
+                    pause_us: left.map(|left| left.since.elapsed().as_micros() as u64),
+                },
+                false => Event::Serving {
+                    name: name.to_string(),
+                },
+            });
+            self.devices.push(Device {
+                name,
+                control,
+                claim,
             });
         }
+        self.api = Some(self.offer_api(folder)?);
+        // Whoever waits for these may ask for anything at once.
+        events.iter().for_each(&mut *watch);
         for (options, driver) in &request.devices {
             if let Some(Attached { driver, node }) = vdpa::bound(&options.name) {
                 // As the daemon before left it.
@@ -186,8 +217,62 @@ impl Daemon {
                 }
             }
         }
-        while !matches!(self.wakes.recv(), Ok(Wake::Signal) | Err(_)) {}
+        while !self.devices.is_empty() {
+            match self.wakes.recv() {
+                Ok(Wake::Signal) | Err(_) => break,
+                Ok(Wake::HandOver(name, answer)) => {
+                    // Whoever asked may be gone; then the device is left like that of a killed daemon.
+                    let _ = answer.send(self.hand_over(&name, watch));
+                }
+                Ok(_) => {}
+            }
+        }
         Ok(())
+    }
+
+    fn offer_api(&self, folder: &Path) -> Result<ApiServer, ApiError> {
+        let served = self.devices.iter().map(|device| Served {
+            name: device.name.clone(),
+            viewer: device.control.viewer(),
+        });
+        let sender = self.sender.clone();
+        let hand_over = move |name| {
+            let (answer, answered) = channel();
+            let ended = || "the daemon is about to end".to_owned();
+            let asked = sender.send(Wake::HandOver(name, answer));
+            asked.map_err(|_| ended())?;
+            answered.recv().map_err(|_| ended())?
+        };
+        let socket = format!("{}{SOCKET_SUFFIX}", std::process::id());
+        ApiServer::start(&folder.join(socket), served.collect(), Arc::new(hand_over))
+    }
+
+    /// Lets go of the device `name` for another daemon.
+    fn hand_over(
+        &mut self,
+        name: &Name,
+        watch: &mut impl FnMut(&Event),
+    ) -> Result<HandedOver, String> {
+        let place = self.devices.iter().position(|device| device.name == *name);
+        let place = place.ok_or_else(|| format!("device {name} is not served here any more"))?;
+        let since = self.devices[place].control.let_go().ok_or_else(|| {
+            format!(
+                "device {name} is not handed over: its backend does not finish what is in flight; try again"
+            )
+        })?;
+        let device = self.devices.remove(place);
+        device.control.leave();
+        drop(device.claim);
+        if let Some(api) = &self.api {
+            api.forget(name);
+        }
+        watch(&Event::HandedOver {
+            name: name.to_string(),
+        });
+        Ok(HandedOver {
+            pid: std::process::id(),
+            since,
+        })
     }
 
     /// Attaches a device through a thread of its own, since the kernel's probe waits for ours. Returns
@@ -218,6 +303,7 @@ impl Daemon {
                     return Ok(!interrupted);
                 }
                 Ok(Wake::Signal) => interrupted = true,
+                Ok(Wake::HandOver(name, answer)) => refuse(&name, &answer),
                 Ok(Wake::Detached(..)) => {}
                 Err(RecvTimeoutError::Timeout) => {
                     let reason = format!("the {driver} driver's probe");
@@ -234,7 +320,12 @@ impl Daemon {
     /// Detaches and unmakes every device. A second signal gives up waiting.
     fn stop(mut self, watch: &mut impl FnMut(&Event)) -> Result<(), DaemonError> {
         let mut left_behind = Vec::new();
-        for (name, control) in std::mem::take(&mut self.devices).into_iter().rev() {
+        for device in std::mem::take(&mut self.devices).into_iter().rev() {
+            let Device {
+                name,
+                control,
+                claim: _claim,
+            } = device;
             if vdpa::status(&name) != vdpa::Status::Detached
                 && let Err(reason) = self.detach(&name, watch)
             {
@@ -275,6 +366,7 @@ impl Daemon {
                         "device {name} stays attached: its driver did not let go"
                     ));
                 }
+                Ok(Wake::HandOver(name, answer)) => refuse(&name, &answer),
                 Ok(_) => {}
                 Err(RecvTimeoutError::Timeout) => {
                     let reason = "the driver to let go: close what uses the device, or interrupt \
@@ -288,4 +380,17 @@ impl Daemon {
             }
         }
     }
+}
+
+/// Has the daemon that serves `device`, if one does, let go of it. Nothing is asked of it if the device could not be taken over.
+fn ask_for(device: &Prepared, folder: &Path) -> Result<Option<HandedOver>, DaemonError> {
+    device.check_takeover()?;
+    Ok(Client::new(folder).hand_over(device.name().as_str())?)
+}
+
+/// Answers who asks for a device at a bad time.
+fn refuse(name: &Name, answer: &Sender<Result<HandedOver, String>>) {
+    let busy = format!("device {name} is being attached or detached: try again");
+    // Whoever asked may be gone.
+    let _ = answer.send(Err(busy));
 }

@@ -191,6 +191,15 @@ impl fmt::Display for BackendSpec {
 }
 
 impl BackendSpec {
+    /// Returns whether what was written is there for the next process that opens it.
+    pub fn outlives_daemon(&self) -> bool {
+        match &self.kind {
+            // Nothing is.
+            Kind::Null { .. } => true,
+            Kind::Ram(memory) => matches!(memory, RamMemory::File(_)),
+        }
+    }
+
     /// Makes the disk. `serial` is its serial number unless one was written.
     ///
     /// # Errors

@@ -60,6 +60,15 @@ pub enum ServeError {
         /// What is not the same.
         differences: String,
     },
+    /// What it had was in the daemon's memory.
+    #[error(
+        "device {name} exists already and its data is in its daemon's memory: remove it with pollux detach {name}, \
+         and serve one with ram,path=FILE that outlives its daemon"
+    )]
+    Forgets {
+        /// The name.
+        name: Name,
+    },
     /// What is kept for the next daemon.
     #[error(transparent)]
     Trace(#[from] TraceError),
@@ -175,13 +184,9 @@ impl Created {
         name: Name,
     ) -> Result<Self, ServeError> {
         let trace = Trace::new(folder, &name);
-        let Some(state) = trace.state()? else {
+        let Some(state) = Self::check(options, disk, folder)? else {
             return Err(ServeError::Exists { name });
         };
-        let differences = state.differences(&DeviceState::new(options, disk));
-        if !differences.is_empty() {
-            return Err(ServeError::Differs { name, differences });
-        }
         let device = Device::open(&name)?;
         // Its daemon may have been killed before it came to this.
         set_up(&device, options)?;
@@ -193,6 +198,26 @@ impl Created {
             trace,
             taken_over: true,
         })
+    }
+
+    /// Returns the state in which a device was left in `folder`, if it was and can be taken over.
+    pub(super) fn check(
+        options: &DeviceOptions,
+        disk: &Disk,
+        folder: &Path,
+    ) -> Result<Option<DeviceState>, ServeError> {
+        let name = options.name.clone();
+        let Some(state) = Trace::new(folder, &name).state()? else {
+            return Ok(None);
+        };
+        let differences = state.differences(&DeviceState::new(options, disk));
+        if !differences.is_empty() {
+            return Err(ServeError::Differs { name, differences });
+        }
+        match options.backend.outlives_daemon() {
+            true => Ok(Some(state)),
+            false => Err(ServeError::Forgets { name }),
+        }
     }
 
     /// Returns whether another daemon made the device.
@@ -243,6 +268,12 @@ impl Created {
             }
         }
         Ok(Workers::new(self.name.to_string(), workers))
+    }
+
+    /// Closes the device and leaves it to the next daemon.
+    pub(super) fn leave(mut self) {
+        // Dropping does not destroy it.
+        self.taken_over = true;
     }
 
     /// Closes the device and destroys it.

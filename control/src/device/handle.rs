@@ -1,16 +1,18 @@
 //! Starting a device, and the handles that other threads have on its control thread.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use pollux_dataplane::worker::calibrate_clock;
 use tracing::error;
+use vduse::Name;
 
 use super::thread::ControlThread;
-use super::{Created, DeviceOptions, DeviceSnapshot, ServeError};
+use super::{Created, DeviceOptions, DeviceSnapshot, Disk, Moment, ServeError};
 
 /// How long an answer of the control thread is waited for. A worker's bound, and some.
 const SNAPSHOT_WAIT: Duration = Duration::from_secs(20);
@@ -18,6 +20,8 @@ const SNAPSHOT_WAIT: Duration = Duration::from_secs(20);
 /// What others ask of the control thread.
 pub(super) enum Ask {
     Snapshot(Sender<DeviceSnapshot>),
+    /// Let go of the queues for the next daemon and end; answered with when, or none if they are not let go of.
+    HandOver(Sender<Option<Moment>>),
     End,
 }
 
@@ -62,6 +66,23 @@ impl ControlHandle {
         self.created.is_taken_over()
     }
 
+    /// Has the threads let go of the queues, for the next daemon, and end. Returns since when the driver waits; `None`
+    /// when a worker has more in flight than it can finish in time, and the device is served on.
+    pub fn let_go(&self) -> Option<Moment> {
+        let (sender, receiver) = channel();
+        // A thread that has ended drops the sender.
+        let _ = self.asks.send(Ask::HandOver(sender));
+        let _ = self.wake.write(1);
+        receiver.recv().ok()?
+    }
+
+    /// Closes the device, which its threads have let go of, and leaves it to the next daemon.
+    pub fn leave(self) {
+        // What went wrong there is logged.
+        let _ = self.thread.join();
+        self.created.leave();
+    }
+
     /// Ends the control thread and the workers, and destroys the device, which must be detached.
     /// Returns whether nothing was left behind.
     pub fn end(self) -> bool {
@@ -79,38 +100,83 @@ impl ControlHandle {
     }
 }
 
-/// Makes the device, or takes over what a killed daemon left of it, and starts its threads. `folder` is where the
-/// next daemon finds what it needs to do so.
-///
-/// # Errors
-///
-/// [`ServeError`] when any part of it cannot be had; nothing is left behind then.
-pub fn spawn(options: DeviceOptions, folder: &Path) -> Result<ControlHandle, ServeError> {
-    let cpus = options.check()?;
-    let open = options.backend.open(options.name.as_str());
-    let backend = options.backend.to_string();
-    let disk = open.map_err(|reason| ServeError::Disk { backend, reason })?;
-    let created = Created::new(&options, &disk, folder)?;
-    let workers = created.spawn_workers(&options, &disk, &cpus)?;
-    let device = Arc::clone(created.device()?);
-    let name = options.name.clone();
-    let refuse = |reason: std::io::Error| ServeError::Thread {
-        name: name.clone(),
-        reason,
-    };
-    let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-    let wake = Arc::new(EventFd::from_flags(flags).map_err(|e| refuse(e.into()))?);
-    let (asks, inbox) = channel();
-    let mut control = ControlThread::new(options, &disk, device, workers, Arc::clone(&wake), inbox);
-    if created.is_taken_over() {
-        control.take_over();
+/// A device about to be served, its options checked and its disk open. Nothing is made yet.
+#[derive(Debug)]
+pub struct Prepared {
+    options: DeviceOptions,
+    cpus: Vec<usize>,
+    disk: Disk,
+    folder: PathBuf,
+}
+
+impl Prepared {
+    /// Checks `options`, opens the disk, and does what takes time and can be done before. `folder` is where the next daemon finds what it needs to take over.
+    ///
+    /// # Errors
+    ///
+    /// [`ServeError`] when an option makes no sense or the disk is not there.
+    pub fn new(options: DeviceOptions, folder: &Path) -> Result<Self, ServeError> {
+        let cpus = options.check()?;
+        let open = options.backend.open(options.name.as_str());
+        let backend = options.backend.to_string();
+        calibrate_clock();
+        Ok(Self {
+            disk: open.map_err(|reason| ServeError::Disk { backend, reason })?,
+            options,
+            cpus,
+            folder: folder.to_owned(),
+        })
     }
-    let thread = Builder::new().name(format!("{name}/control"));
-    let thread = thread.spawn(move || control.run()).map_err(refuse)?;
-    Ok(ControlHandle {
-        asks,
-        wake,
-        thread,
-        created,
-    })
+
+    /// Returns the device's name.
+    pub fn name(&self) -> &Name {
+        &self.options.name
+    }
+
+    /// Finds out whether a device that exists can be taken over.
+    ///
+    /// # Errors
+    ///
+    /// [`ServeError`] when it differs, or its data is in its daemon's memory.
+    pub fn check_takeover(&self) -> Result<(), ServeError> {
+        Created::check(&self.options, &self.disk, &self.folder).map(drop)
+    }
+
+    /// Makes the device, or takes over what another daemon left of it, and starts its threads.
+    ///
+    /// # Errors
+    ///
+    /// [`ServeError`] when any part of it cannot be had; nothing new is left behind then.
+    pub fn spawn(self) -> Result<ControlHandle, ServeError> {
+        let Self {
+            options,
+            cpus,
+            disk,
+            folder,
+        } = self;
+        let created = Created::new(&options, &disk, &folder)?;
+        let workers = created.spawn_workers(&options, &disk, &cpus)?;
+        let device = Arc::clone(created.device()?);
+        let name = options.name.clone();
+        let refuse = |reason: std::io::Error| ServeError::Thread {
+            name: name.clone(),
+            reason,
+        };
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        let wake = Arc::new(EventFd::from_flags(flags).map_err(|e| refuse(e.into()))?);
+        let (asks, inbox) = channel();
+        let mut control =
+            ControlThread::new(options, &disk, device, workers, Arc::clone(&wake), inbox);
+        if created.is_taken_over() {
+            control.take_over();
+        }
+        let thread = Builder::new().name(format!("{name}/control"));
+        let thread = thread.spawn(move || control.run()).map_err(refuse)?;
+        Ok(ControlHandle {
+            asks,
+            wake,
+            thread,
+            created,
+        })
+    }
 }

@@ -17,6 +17,7 @@ use vduse::sysfs::Sysfs;
 
 use super::handle::Ask;
 use super::interrupts::QueueInterrupts;
+use super::moment::Moment;
 use super::workers::{Start, Workers};
 use super::{DeviceOptions, DeviceSnapshot, DeviceStatus, Disk, InterruptCpus};
 use crate::vdpa;
@@ -165,10 +166,30 @@ impl ControlThread {
         while let Ok(ask) = self.inbox.try_recv() {
             match ask {
                 Ask::Snapshot(answer) => drop(answer.send(self.snapshot())),
+                Ask::HandOver(answer) => {
+                    let left = self.hand_over();
+                    let ends = left.is_some();
+                    let _ = answer.send(left);
+                    if ends {
+                        return true;
+                    }
+                }
                 Ask::End => return true,
             }
         }
         false
+    }
+
+    /// Lets go of all queues, for the next daemon. Returns since when they rest; none if one has too much in flight:
+    /// all go on then.
+    fn hand_over(&mut self) -> Option<Moment> {
+        let since = Moment::now();
+        if self.workers.leave() {
+            self.interrupts.clear();
+            return Some(since);
+        }
+        self.start_ready_queues(Start::TakenOver);
+        None
     }
 
     fn set_broken(&mut self) {

@@ -138,6 +138,21 @@ impl Workers {
         all
     }
 
+    /// Has every worker let go of its queue for another process, with nothing in flight. Returns whether all did;
+    /// those that did not go on.
+    pub(super) fn leave(&mut self) -> bool {
+        let answers = self.ask_all(|| Command::Leave);
+        let mut all = true;
+        for (slot, answer) in self.slots.iter_mut().zip(answers) {
+            match answer {
+                None => {}
+                Some(Ok(Answer::Left(true))) => slot.serving = false,
+                Some(_) => all = false,
+            }
+        }
+        all
+    }
+
     /// Has every worker that serves a queue use `table`. Returns whether all did in time; none has a
     /// request in flight in the old memory then.
     pub(super) fn remap(&mut self, table: &Arc<RegionTable>) -> bool {

@@ -28,6 +28,9 @@ pub enum Command {
     /// Finish what is in flight, then forget the queue and its memory. Answered by
     /// [`Answer::Stopped`].
     Stop,
+    /// Finish what is in flight, then let go of the queue, with its log as it is: another process takes it over. One
+    /// with more in flight than it can finish in time goes on. Answered by [`Answer::Left`].
+    Leave,
     /// Finish what is in flight, then use this memory. Answered by [`Answer::Started`], with zeros
     /// when no queue is served. A queue that is not in this memory rests until the next `Remap`; one
     /// that the driver broke stays broken.
@@ -45,6 +48,8 @@ pub enum Answer {
     Started(Result<RingState, SetupError>),
     /// No thread touches the queue or its memory any more.
     Stopped(Report),
+    /// Whether the queue was let go of.
+    Left(bool),
     /// Latencies since the last time.
     Latency(Box<Histogram>),
 }

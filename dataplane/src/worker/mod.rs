@@ -37,5 +37,5 @@ pub use {
     notifier::Notifier,
     pass::Records,
     poller::{Poller, Progress},
-    thread::{SpawnError, Worker, WorkerConfig, spawn},
+    thread::{SpawnError, Worker, WorkerConfig, calibrate_clock, spawn},
 };

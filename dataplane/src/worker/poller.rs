@@ -119,6 +119,16 @@ impl Poller {
         with!(&mut self.0, poller => poller.poll_once(backend, geometry, records))
     }
 
+    /// Finishes what is in flight, waiting for at most `time`. Returns how many requests are left.
+    pub fn finish<B: BackendQueue>(
+        &mut self,
+        backend: &mut B,
+        time: Duration,
+        records: &mut Records<'_>,
+    ) -> usize {
+        with!(&mut self.0, poller => poller.finish(backend, time, records))
+    }
+
     /// Finishes what is in flight, waiting for at most `time`; abandons the rest and answers it with an
     /// error.
     pub fn drain<B: BackendQueue>(

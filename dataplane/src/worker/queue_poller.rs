@@ -132,18 +132,29 @@ impl<Q: Logged> QueuePoller<Q> {
         }
     }
 
+    /// Finishes what is in flight, waiting for at most `time`. Returns how many requests are left.
+    pub(super) fn finish<B: BackendQueue>(
+        &mut self,
+        backend: &mut B,
+        time: Duration,
+        records: &mut Records<'_>,
+    ) -> usize {
+        let deadline = std::time::Instant::now() + time;
+        let Self { translator, state } = self;
+        while state.in_flight.len() > 0 && std::time::Instant::now() < deadline {
+            state.reap(translator, backend, records);
+        }
+        state.in_flight.len()
+    }
+
     pub(super) fn drain<B: BackendQueue>(
         &mut self,
         backend: &mut B,
         time: Duration,
         records: &mut Records<'_>,
     ) -> Report {
-        let deadline = std::time::Instant::now() + time;
+        let abandoned = self.finish(backend, time, records);
         let Self { translator, state } = self;
-        while state.in_flight.len() > 0 && std::time::Instant::now() < deadline {
-            state.reap(translator, backend, records);
-        }
-        let abandoned = state.in_flight.len();
         if abandoned > 0 {
             backend.abandon();
             state.fail_in_flight(translator, records);

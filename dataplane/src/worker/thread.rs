@@ -20,7 +20,7 @@ use super::{
 use crate::backend::BackendQueue;
 use crate::blk::Geometry;
 use crate::inflight::QueueLog;
-use crate::limits::DRAIN_MS_MAX;
+use crate::limits::{DRAIN_MS_MAX, HAND_OVER_MS_MAX};
 use crate::mem::RegionTable;
 use crate::ring::{DriverFault, RingState, SetupError};
 use crate::stats::{LatencyRecorder, QueueCounters};
@@ -75,6 +75,12 @@ pub struct Worker {
     pub thread: JoinHandle<()>,
 }
 
+/// Calibrates the clock that workers share, once a process. It takes up to 0.2 s, which the first worker's start takes
+/// otherwise.
+pub fn calibrate_clock() {
+    let _ = Clock::new();
+}
+
 /// Starts a worker, which waits for a queue to serve.
 ///
 /// # Errors
@@ -103,7 +109,6 @@ where
         geometry,
         in_flight,
     } = config;
-    // Calibrated once a process.
     let clock = Clock::new();
     // A worker that sleeps whenever it can does not spin for a held interrupt either.
     let hold = if mode == PollMode::Event {
@@ -310,6 +315,7 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
             Command::Start(setup) => Answer::Started(self.start(&setup)),
             Command::TakeOver(setup) => Answer::Started(self.take_over(&setup)),
             Command::Stop => Answer::Stopped(self.stop()),
+            Command::Leave => Answer::Left(self.leave()),
             Command::Remap(table) => Answer::Started(self.remap(table)),
             Command::Latency(empty) => Answer::Latency(self.latency.swap(empty)),
             Command::Exit => {
@@ -340,6 +346,26 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
         // It may have returned requests and not said so.
         self.interrupt();
         Ok(state)
+    }
+
+    /// Lets go of the queue for another process, unless too much is in flight. Returns whether it did.
+    fn leave(&mut self) -> bool {
+        if let Some(poller) = &mut self.poller {
+            let mut records = Records {
+                counters: &self.counters,
+                latency: &mut self.latency,
+                in_flight: self.in_flight.as_mut(),
+            };
+            let time = Duration::from_millis(HAND_OVER_MS_MAX);
+            let left = poller.finish(&mut self.backend, time, &mut records);
+            self.interrupt_if_wanted();
+            if left > 0 {
+                return false;
+            }
+        }
+        self.poller = None;
+        self.resting = None;
+        true
     }
 
     /// Leaves the queue served before, for another one.

@@ -29,7 +29,7 @@ Backends:
 Options of both: block_size=512..4096, ro=on, serial=TEXT. K, M, G and T are powers of 1024.
 
 Ctrl-C or SIGTERM detaches, drains and destroys the device. After a daemon that was killed, the same command
-takes its device over, with the requests that were in flight. RUST_LOG=debug shows every message.";
+takes its device over, with the requests that were in flight; with --takeover from one that runs, which then ends. RUST_LOG=debug shows every message.";
 
 /// Serves a disk until Ctrl-C or SIGTERM
 #[derive(Debug, Args)]
@@ -70,6 +70,9 @@ pub(crate) struct ServeArgs {
     /// Time one request in about this many for the latency histogram
     #[arg(long, default_value = "1", value_name = "N")]
     latency_sample: NonZeroU32,
+    /// Take the device over from the daemon that serves it, while its driver goes on
+    #[arg(long)]
+    takeover: bool,
     /// Attach to this driver of the vDPA bus: virtio (a disk /dev/vdX here) or vhost (a guest)
     #[arg(long)]
     attach: Option<Driver>,
@@ -101,7 +104,7 @@ pub(crate) fn main(args: ServeArgs) -> ExitCode {
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
-    let (json, attach) = (args.json, args.attach);
+    let (json, attach, takeover) = (args.json, args.attach, args.takeover);
     let runtime_dir = args.runtime.runtime_dir.clone();
     let options = match args.options() {
         Ok(options) => options,
@@ -113,6 +116,7 @@ pub(crate) fn main(args: ServeArgs) -> ExitCode {
     let request = ServeRequest {
         devices: vec![(options, attach)],
         runtime_dir,
+        takeover,
     };
     let watch = |event: &Event| match json {
         true => line(serde_json::to_string(event).unwrap_or_default()),
@@ -158,7 +162,18 @@ impl ServeArgs {
 fn describe(event: &Event) -> String {
     match event {
         Event::Serving { name } => format!("{name}: served"),
-        Event::TakenOver { name } => format!("{name}: taken over from a daemon that was killed"),
+        Event::TakenOver {
+            name,
+            from: Some(pid),
+            pause_us,
+        } => {
+            let pause_ms = pause_us.unwrap_or_default() as f64 / 1e3;
+            format!("{name}: taken over from process {pid}, its driver waited for {pause_ms:.1} ms")
+        }
+        Event::TakenOver { name, .. } => {
+            format!("{name}: taken over from a daemon that was killed")
+        }
+        Event::HandedOver { name } => format!("{name}: handed over to another daemon"),
         Event::Attached { name, driver, node } => match node {
             Some(node) => format!("{name}: attached to {driver} as {}", node.display()),
             None => format!("{name}: attached to {driver}"),

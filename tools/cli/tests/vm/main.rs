@@ -18,4 +18,5 @@ mod hostile;
 mod lifecycle;
 mod recovery;
 mod stats;
+mod upgrade;
 mod vhost;

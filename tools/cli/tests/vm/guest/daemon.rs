@@ -110,6 +110,14 @@ impl Daemon {
         assert!(output.stdout.contains(stopped), "{}", output.stdout);
     }
 
+    /// Sees that it ends well by itself.
+    pub(crate) fn ended(mut self) {
+        let idle = Running::program("true", &[]);
+        std::mem::replace(&mut self.process, idle)
+            .wait(PATIENCE)
+            .succeeded();
+    }
+
     /// Kills it, which leaves the device behind.
     pub(crate) fn kill(self) {
         self.end_with(Signal::SIGKILL);

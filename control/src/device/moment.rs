@@ -1,0 +1,29 @@
+//! A time that two processes agree on.
+
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
+
+/// A time since the start of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moment {
+    boot_ns: u64,
+}
+
+impl Moment {
+    /// Returns the time now.
+    pub fn now() -> Self {
+        // This clock exists on every Linux.
+        let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from);
+        let boot_ns = now.unwrap_or_default().as_nanos();
+        Self {
+            boot_ns: u64::try_from(boot_ns).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// Returns how long ago it was.
+    pub fn elapsed(self) -> Duration {
+        Duration::from_nanos(Self::now().boot_ns.saturating_sub(self.boot_ns))
+    }
+}
