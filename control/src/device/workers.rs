@@ -210,16 +210,18 @@ impl Workers {
     }
 
     /// Ends every worker thread that still listens. Returns whether all ended.
-    pub(super) fn end(self) -> bool {
+    pub(super) fn end(mut self) -> bool {
         let deadline = deadline();
+        let posted = self.slots.iter_mut().map(|slot| slot.post(Command::Exit));
+        let told: Vec<bool> = posted.map(|number| number.is_some()).collect();
         let mut all = true;
-        for mut slot in self.slots {
-            let told = slot.post(Command::Exit).is_some();
-            while told && !slot.worker.thread.is_finished() && Instant::now() < deadline {
+        for (slot, told) in self.slots.into_iter().zip(told) {
+            let thread = slot.worker.thread;
+            while told && !thread.is_finished() && Instant::now() < deadline {
                 std::thread::sleep(Duration::from_millis(1));
             }
-            if slot.worker.thread.is_finished() {
-                all &= slot.worker.thread.join().is_ok();
+            if thread.is_finished() {
+                all &= thread.join().is_ok();
             } else {
                 error!(
                     device = self.name,
