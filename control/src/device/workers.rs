@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use pollux_dataplane::limits::WORKER_ANSWER_MS_MAX;
 use pollux_dataplane::mem::RegionTable;
-use pollux_dataplane::ring::RingState;
+use pollux_dataplane::ring::{RingState, SetupError};
 use pollux_dataplane::stats::{Histogram, new_histogram};
 use pollux_dataplane::worker::{Answer, Command, QueueSetup, Worker};
 use tracing::{error, warn};
@@ -98,10 +98,16 @@ impl Workers {
         match slot.ask(command, deadline()) {
             Some(Answer::Started(Ok(_))) => {}
             Some(Answer::Started(Err(reason))) => {
+                let remedy = match reason {
+                    SetupError::Area { .. } => {
+                        "; a guest has to share its memory, in QEMU with -object memory-backend-memfd,share=on"
+                    }
+                    _ => "",
+                };
                 warn!(
                     device = self.name,
                     queue = index,
-                    "the queue cannot be served: {reason}"
+                    "the queue cannot be served: {reason}{remedy}"
                 );
                 slot.refused = Some(reason.to_string());
             }

@@ -16,6 +16,7 @@ mod doctor;
 mod guest;
 mod hostile;
 mod lifecycle;
+mod qemu;
 mod recovery;
 mod stats;
 mod upgrade;
