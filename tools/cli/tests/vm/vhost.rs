@@ -46,7 +46,7 @@ pub(crate) struct Device {
     pub(crate) memory: SharedMemory,
     pub(crate) queues: Vec<Queue>,
     /// Keep the kernel's end of each kick alive.
-    kicks: Vec<OwnedFd>,
+    pub(crate) kicks: Vec<OwnedFd>,
 }
 
 impl Device {

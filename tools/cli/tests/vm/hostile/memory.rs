@@ -1,9 +1,13 @@
 //! Memory that comes, goes and vanishes while queues use it.
 
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
 use pollux_control::device::QueueState;
 
-use crate::guest::in_guest;
-use crate::vhost::{Descriptor, Device, NEXT, PLAIN, SECOND, SharedMemory, WRITE};
+use crate::guest::{PATIENCE, in_guest};
+use crate::vhost::{Descriptor, Device, IN, NEXT, PLAIN, Queue, SECOND, SharedMemory, WRITE};
 
 use super::{assert_only_queue_0_broken, queue, serve, why_broken};
 
@@ -54,6 +58,62 @@ fn memory_is_added_and_removed_while_queues_run() {
         read_into(&mut device, SECOND);
         let words = "address 0x40000000 with 4096 bytes is not mapped";
         assert_only_queue_0_broken(&daemon, &mut device, PLAIN, words);
+        drop(device);
+        daemon.stop();
+    });
+}
+
+/// Reads what `prove` wrote on queue `index`, without a pause before the answer is looked for.
+fn read_again(queue: &mut Queue, memory: &SharedMemory, kick: &OwnedFd, index: u8) {
+    let mut data = [0; 4096];
+    queue.prepare(memory, IN, 64 * u64::from(index), &data);
+    queue.publish(memory);
+    nix::unistd::write(kick, &1_u64.to_ne_bytes()).expect("an eventfd");
+    let end = Instant::now() + PATIENCE;
+    let status = loop {
+        match queue.answer(memory, &mut data) {
+            Some(status) => break status,
+            None => assert!(Instant::now() < end, "no answer on queue {index}"),
+        }
+        std::thread::yield_now();
+    };
+    assert_eq!(status, 0);
+    assert!(data == [0x5a ^ index; 4096], "other data came back");
+}
+
+#[test]
+fn memory_is_added_and_removed_under_requests_in_flight() {
+    const CHANGES: usize = 100;
+    in_guest(|| {
+        let daemon = serve("ram,size=64M");
+        let mut device = Device::start(&daemon.node(), 2, PLAIN);
+        device.prove(0);
+        device.prove(1);
+        let second = SharedMemory::new(BYTES as usize);
+        let done = AtomicBool::new(false);
+        let (kernel, memory) = (&mut device.kernel, &device.memory);
+        let served: Vec<u64> = std::thread::scope(|scope| {
+            let queues = (0..).zip(&mut device.queues).zip(&device.kicks);
+            let loads = queues.map(|((index, queue), kick)| {
+                let done = &done;
+                scope.spawn(move || {
+                    let mut served = 0;
+                    while !done.load(Ordering::Relaxed) {
+                        read_again(queue, memory, kick, index);
+                        served += 1;
+                    }
+                    served
+                })
+            });
+            let loads: Vec<_> = loads.collect();
+            for _ in 0..CHANGES {
+                kernel.map(SECOND, &second);
+                kernel.unmap(SECOND, BYTES);
+            }
+            done.store(true, Ordering::Relaxed);
+            loads.into_iter().map(|load| load.join().unwrap()).collect()
+        });
+        assert!(served.iter().all(|&count| count > 20), "{served:?}");
         drop(device);
         daemon.stop();
     });

@@ -18,6 +18,11 @@ pub(crate) struct SharedMemory {
     bytes: usize,
 }
 
+// SAFETY: the mapping belongs to this value, and is only copied in and out, through raw pointers.
+unsafe impl Send for SharedMemory {}
+// SAFETY: as above; threads that write the same bytes at once see either's, as with a device.
+unsafe impl Sync for SharedMemory {}
+
 impl SharedMemory {
     /// Returns `bytes` bytes of zeros.
     pub(crate) fn new(bytes: usize) -> Self {
