@@ -63,7 +63,6 @@
 /// Every store of the log goes through here.
 macro_rules! store {
     ($cell:expr, $value:expr) => {
-        #[cfg(test)]
         crate::mem::kill::point();
         $cell.store($value, std::sync::atomic::Ordering::Release);
     };

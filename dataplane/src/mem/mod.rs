@@ -3,7 +3,6 @@
 mod cell;
 mod fault;
 mod iova;
-#[cfg(test)]
 pub(crate) mod kill;
 mod mapping;
 mod segment;

@@ -14,7 +14,7 @@ use super::{
     RingFeatures, RingState, SetupError, TakenChain, UsedDescriptor, indirect, need_event,
 };
 use crate::limits::PASS_REQUESTS_MAX;
-use crate::mem::{Direction, RegionTable, SharedArray, SharedCell};
+use crate::mem::{Direction, RegionTable, SharedArray, SharedCell, kill};
 
 /// A packed virtqueue, its ring memory checked once. One thread owns it.
 #[derive(Debug)]
@@ -278,13 +278,11 @@ impl DeviceQueue for PackedQueue {
             return;
         };
         for used in behind {
-            #[cfg(test)]
-            crate::mem::kill::point();
+            kill::point();
             // The driver comes here only after the first one.
             self.ring.at(used.slot)[1].store(used.rest, Ordering::Relaxed);
         }
-        #[cfg(test)]
-        crate::mem::kill::point();
+        kill::point();
         // Release: pairs with the driver's read barrier after it finds the flags of a used descriptor; status
         // bytes, data and the used descriptors behind it must be seen before it.
         self.ring.at(first.slot)[1].store(first.rest, Ordering::Release);

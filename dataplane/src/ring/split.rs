@@ -10,7 +10,7 @@ use super::{
     Backlog, Chain, Descriptor, DeviceQueue, Done, DriverFault, Head, QueueConfig, RingFeatures,
     RingState, SetupError, indirect, need_event,
 };
-use crate::mem::{Direction, RegionTable, SharedArray, SharedCell};
+use crate::mem::{Direction, RegionTable, SharedArray, SharedCell, kill};
 
 /// Chains after which a driver with event indexes is told again not to kick: it would once its index, modulo
 /// 65536, comes to the one that it was told the last time.
@@ -268,8 +268,7 @@ impl DeviceQueue for SplitQueue {
     #[inline]
     fn publish(&mut self) {
         if self.next_used != self.published_used {
-            #[cfg(test)]
-            crate::mem::kill::point();
+            kill::point();
             // Release: pairs with the driver's read barrier after it loads `used_idx`; status bytes,
             // data and used elements must be seen before it.
             self.used_idx.store(self.next_used, Ordering::Release);

@@ -1,5 +1,7 @@
 //! A daemon that is killed and followed by another: the driver's requests go on.
 
+mod stores;
+
 use std::time::{Duration, Instant};
 
 use crate::guest::{Daemon, Fio, PATIENCE, Running, in_guest, pollux, read, write};

@@ -37,6 +37,14 @@ impl Daemon {
         }
     }
 
+    /// Takes a daemon that was started otherwise.
+    pub(crate) fn from(name: &str, process: Running) -> Self {
+        Self {
+            name: name.into(),
+            process,
+        }
+    }
+
     /// Waits until the daemon has told of `event`. Returns the last one of that kind.
     pub(crate) fn event(&mut self, event: &str) -> Value {
         until(&format!("{}: event {event}", self.name), || {
@@ -116,6 +124,14 @@ impl Daemon {
         std::mem::replace(&mut self.process, idle)
             .wait(PATIENCE)
             .succeeded();
+    }
+
+    /// Waits until it has killed itself.
+    pub(crate) fn died(mut self) {
+        let idle = Running::program("true", &[]);
+        let output = std::mem::replace(&mut self.process, idle).wait(PATIENCE);
+        let signal = std::os::unix::process::ExitStatusExt::signal(&output.status);
+        assert_eq!(signal, Some(Signal::SIGKILL as i32), "{}", output.stderr);
     }
 
     /// Kills it, which leaves the device behind.
