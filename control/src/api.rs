@@ -7,6 +7,7 @@
 //! | `POST /v1/devices/NAME/attach` with `{"driver": "virtio"}` | where it is attached |
 //! | `POST /v1/devices/NAME/detach` | nothing |
 //! | `POST /v1/devices/NAME/hand-over` | who lets go of it, and since when its driver waits |
+//! | `POST /v1/devices/NAME/resize` with `{"size_bytes": 1073741824, "force": false}` | its size before and after |
 //!
 //! Errors are `{"error": "..."}` with a status of 4xx or 5xx.
 
@@ -45,6 +46,27 @@ pub struct HandedOver {
     pub pid: u32,
     /// Since when nobody serves it.
     pub since: Moment,
+}
+
+/// The body of a resize request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResizeBody {
+    /// Size asked for, in bytes.
+    pub size_bytes: u64,
+    /// Smaller will do, too.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// The body of a successful resize.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResizedBody {
+    /// Name of the device.
+    pub name: String,
+    /// Size before, in bytes.
+    pub before_bytes: u64,
+    /// Size from now on, in bytes.
+    pub after_bytes: u64,
 }
 
 /// The body of an error.

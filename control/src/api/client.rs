@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use super::{AttachBody, AttachedBody, ErrorBody, HandedOver};
+use super::{AttachBody, AttachedBody, ErrorBody, HandedOver, ResizeBody, ResizedBody};
 use crate::daemon::SOCKET_SUFFIX;
 use crate::device::DeviceSnapshot;
 use crate::vdpa::Driver;
@@ -122,6 +122,18 @@ impl Client {
             Err(ClientError::Unknown { .. }) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Makes the disk of the device `name` as large as `wanted` says.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`] when no daemon serves it or it cannot have that size.
+    pub fn resize(&self, name: &str, wanted: ResizeBody) -> Result<ResizedBody, ClientError> {
+        let (socket, _) = self.find(name)?;
+        let path = format!("/v1/devices/{name}/resize");
+        ask(&socket, &path, Some(&wanted))?
+            .ok_or_else(|| ClientError::Unknown { name: name.into() })
     }
 
     fn find(&self, name: &str) -> Result<(PathBuf, DeviceSnapshot), ClientError> {

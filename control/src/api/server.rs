@@ -16,8 +16,8 @@ use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 use vduse::Name;
 
-use super::{AttachBody, AttachedBody, ErrorBody, HandedOver};
-use crate::device::{DeviceSnapshot, Viewer};
+use super::{AttachBody, AttachedBody, ErrorBody, HandedOver, ResizeBody, ResizedBody};
+use crate::device::{Asker, DeviceSnapshot};
 use crate::vdpa;
 
 /// Has the daemon let go of a device that it serves. Says why when it does not.
@@ -28,8 +28,8 @@ pub(crate) type HandOver = dyn Fn(Name) -> Result<HandedOver, String> + Send + S
 pub struct Served {
     /// Its name.
     pub name: Name,
-    /// A way to look at it.
-    pub viewer: Viewer,
+    /// A way to ask it.
+    pub asker: Asker,
 }
 
 /// Why the API cannot be offered.
@@ -134,6 +134,7 @@ fn router(api: Api) -> Router {
         .route("/v1/devices/{name}/attach", post(attach))
         .route("/v1/devices/{name}/detach", post(detach))
         .route("/v1/devices/{name}/hand-over", post(hand_over))
+        .route("/v1/devices/{name}/resize", post(resize))
         .with_state(api)
 }
 
@@ -173,11 +174,16 @@ async fn blocking<T: Send + 'static>(
     spawn_blocking(work).await.map_err(failed)
 }
 
+/// What is said of a device whose control thread says nothing.
+fn busy(name: &Name) -> Refusal {
+    let busy = format!("device {name} does not answer: its control thread waits for a worker");
+    Refusal(StatusCode::SERVICE_UNAVAILABLE, busy)
+}
+
 async fn snapshot(served: Served) -> Result<DeviceSnapshot, Refusal> {
     let name = served.name.clone();
-    let busy = format!("device {name} does not answer: its control thread waits for a worker");
-    let seen = blocking(move || served.viewer.snapshot()).await?;
-    seen.ok_or(Refusal(StatusCode::SERVICE_UNAVAILABLE, busy))
+    let seen = blocking(move || served.asker.snapshot()).await?;
+    seen.ok_or_else(|| busy(&name))
 }
 
 async fn list(State(api): State<Api>) -> Result<Json<Vec<DeviceSnapshot>>, Refusal> {
@@ -227,4 +233,20 @@ async fn hand_over(
     handed_over
         .map(Json)
         .map_err(|reason| Refusal(StatusCode::CONFLICT, reason))
+}
+
+async fn resize(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+    Json(ResizeBody { size_bytes, force }): Json<ResizeBody>,
+) -> Result<Json<ResizedBody>, Refusal> {
+    let Served { name, asker } = api.find(&name)?;
+    let resized = blocking(move || asker.resize(size_bytes, force)).await?;
+    let resized = resized.ok_or_else(|| busy(&name))?;
+    let resized = resized.map_err(|e| Refusal(StatusCode::CONFLICT, e.to_string()))?;
+    Ok(Json(ResizedBody {
+        name: resized.name.to_string(),
+        before_bytes: resized.before_bytes,
+        after_bytes: resized.after_bytes,
+    }))
 }

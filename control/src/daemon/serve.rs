@@ -233,7 +233,7 @@ impl Daemon {
     fn offer_api(&self, folder: &Path) -> Result<ApiServer, ApiError> {
         let served = self.devices.iter().map(|device| Served {
             name: device.name.clone(),
-            viewer: device.control.viewer(),
+            asker: device.control.asker(),
         });
         let sender = self.sender.clone();
         let hand_over = move |name| {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs::File;
 use std::str::FromStr;
 
 use pollux_dataplane::backend::{Backend, DiskError, DiskOptions, Null, Ram, RamMemory};
@@ -120,6 +121,20 @@ impl<'text> Keys<'text> {
     }
 }
 
+/// Not a number of bytes.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is not a number of bytes: write for example 512, 64M or 1G")]
+pub struct SizeError(String);
+
+/// Returns the number of bytes that `text` means, as in `size=` of a backend.
+///
+/// # Errors
+///
+/// [`SizeError`] when it is none.
+pub fn parse_size(text: &str) -> Result<u64, SizeError> {
+    parse_bytes(text).ok_or_else(|| SizeError(text.into()))
+}
+
 /// Returns the number of bytes that `text` means; K, M, G and T are powers of 1024, as in fio and QEMU.
 fn parse_bytes(text: &str) -> Option<u64> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -131,6 +146,10 @@ fn parse_bytes(text: &str) -> Option<u64> {
         "t" | "tib" => 1 << 40,
         _ => return None,
     };
+    if digits.starts_with('+') {
+        // A number to Rust, but +1G may be meant as 1G more.
+        return None;
+    }
     digits.parse::<u64>().ok()?.checked_mul(unit)
 }
 
@@ -200,6 +219,11 @@ impl BackendSpec {
         }
     }
 
+    /// Returns the size that was written, in bytes.
+    pub fn size_bytes(&self) -> u64 {
+        self.options.size_bytes
+    }
+
     /// Makes the disk. `serial` is its serial number unless one was written.
     ///
     /// # Errors
@@ -232,6 +256,38 @@ impl Disk {
         match self {
             Self::Null(null) => null.geometry(),
             Self::Ram(ram) => ram.geometry(),
+        }
+    }
+
+    /// Returns what the properties would be with another size.
+    ///
+    /// # Errors
+    ///
+    /// [`DiskError`] when the disk cannot have it.
+    pub fn resized(&self, size_bytes: u64) -> Result<Geometry, DiskError> {
+        match self {
+            Self::Null(null) => null.resized(size_bytes),
+            Self::Ram(ram) => ram.resized(size_bytes),
+        }
+    }
+
+    /// Takes on `geometry`, as [`resized`](Self::resized) returned it.
+    ///
+    /// # Errors
+    ///
+    /// [`DiskError`] when the storage is not to be had; nothing has changed then.
+    pub fn resize(&mut self, geometry: Geometry) -> Result<(), DiskError> {
+        match self {
+            Self::Null(null) => null.resize(geometry),
+            Self::Ram(ram) => ram.resize(geometry),
+        }
+    }
+
+    /// Returns the file of a disk that outlives the process.
+    pub fn outliving_file(&self) -> Option<&File> {
+        match self {
+            Self::Null(_) => None,
+            Self::Ram(ram) => ram.outliving_file(),
         }
     }
 
@@ -292,6 +348,7 @@ mod tests {
             ("null,size", "write size=VALUE"),
             ("null,size=1G,size=2G", "twice"),
             ("null,size=1X", "1X is not a number of bytes"),
+            ("null,size=+1G", "+1G is not a number of bytes"),
             ("null,size=99999999999G", "not a number of bytes"),
             ("null,size=1G,hugepages=on", "no option 'hugepages'"),
             ("ram,size=1G,ro=yes", "neither on nor off"),
@@ -306,6 +363,7 @@ mod tests {
         for (text, expected) in [
             ("null,size=0", "size is 0"),
             ("null,size=1000", "not a multiple"),
+            ("null,size=8388608T", "larger than Linux can address"),
             ("null,size=1M,block_size=3000", "block_size 3000"),
             ("null,size=1M,serial=012345678901234567890", "20 bytes"),
             ("ram,size=16000T", "larger than this machine's memory"),

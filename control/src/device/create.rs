@@ -52,7 +52,7 @@ pub enum ServeError {
     },
     /// What the one that was killed served is not what is to be served.
     #[error(
-        "device {name} exists already and {differences}: serve it as it was, or remove it with pollux detach {name}"
+        "device {name} exists already and {differences}: serve it as it is, or remove it with pollux detach {name}"
     )]
     Differs {
         /// The name.
@@ -188,8 +188,12 @@ impl Created {
             return Err(ServeError::Exists { name });
         };
         let device = Device::open(&name)?;
-        // Its daemon may have been killed before it came to this.
+        // Its daemon may have been killed before it came to this, or on the way to another size.
         set_up(&device, options)?;
+        let wanted = DeviceState::new(options, disk);
+        if state != wanted {
+            trace.write(&wanted)?;
+        }
         Ok(Self {
             control: Control::open()?,
             device: Some(Arc::new(device)),
@@ -218,6 +222,11 @@ impl Created {
             true => Ok(Some(state)),
             false => Err(ServeError::Forgets { name }),
         }
+    }
+
+    /// Returns where what the next daemon needs is kept.
+    pub(super) fn trace(&self) -> &Trace {
+        &self.trace
     }
 
     /// Returns whether another daemon made the device.

@@ -1,5 +1,6 @@
 //! Starting a device, and the handles that other threads have on its control thread.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
@@ -12,16 +13,23 @@ use tracing::error;
 use vduse::Name;
 
 use super::thread::ControlThread;
-use super::{Created, DeviceOptions, DeviceSnapshot, Disk, Moment, ServeError};
+use super::{
+    Created, DeviceOptions, DeviceSnapshot, Disk, Moment, ResizeError, Resized, ServeError,
+};
 
 /// How long an answer of the control thread is waited for. A worker's bound, and some.
-const SNAPSHOT_WAIT: Duration = Duration::from_secs(20);
+const ANSWER_WAIT: Duration = Duration::from_secs(20);
 
 /// What others ask of the control thread.
 pub(super) enum Ask {
     Snapshot(Sender<DeviceSnapshot>),
     /// Let go of the queues for the next daemon and end; answered with when, or none if they are not let go of.
     HandOver(Sender<Option<Moment>>),
+    Resize {
+        size_bytes: u64,
+        force: bool,
+        answer: Sender<Result<(Resized, Option<File>), ResizeError>>,
+    },
     End,
 }
 
@@ -34,28 +42,53 @@ pub struct ControlHandle {
     created: Created,
 }
 
-/// A way to look at a served device, for other threads.
+/// A way to ask a served device, for other threads.
 #[derive(Clone, Debug)]
-pub struct Viewer {
+pub struct Asker {
     asks: Sender<Ask>,
     wake: Arc<EventFd>,
 }
 
-impl Viewer {
+impl Asker {
     /// Returns what the device looks like now; `None` when its control thread has ended or is busy
     /// with a worker that does not answer.
     pub fn snapshot(&self) -> Option<DeviceSnapshot> {
         let (sender, receiver) = channel();
         self.asks.send(Ask::Snapshot(sender)).ok()?;
         let _ = self.wake.write(1);
-        receiver.recv_timeout(SNAPSHOT_WAIT).ok()
+        receiver.recv_timeout(ANSWER_WAIT).ok()
+    }
+
+    /// Makes the disk `size_bytes` large, smaller than it is only with `force`; `None` when the control thread
+    /// does not say how that went.
+    ///
+    /// # Errors
+    ///
+    /// [`ResizeError`], which says what size the disk has then.
+    pub fn resize(&self, size_bytes: u64, force: bool) -> Option<Result<Resized, ResizeError>> {
+        let (answer, receiver) = channel();
+        let resize = Ask::Resize {
+            size_bytes,
+            force,
+            answer,
+        };
+        self.asks.send(resize).ok()?;
+        let _ = self.wake.write(1);
+        let answered = receiver.recv_timeout(ANSWER_WAIT).ok()?;
+        Some(answered.and_then(|(resized, file)| {
+            // Here, where nobody waits: it takes as long as the storage needs for all that is unwritten.
+            let synced = file.map_or(Ok(()), |file| file.sync_all());
+            let name = resized.name.clone();
+            synced.map_err(|reason| ResizeError::Sync { name, reason })?;
+            Ok(resized)
+        }))
     }
 }
 
 impl ControlHandle {
-    /// Returns a way to look at the device.
-    pub fn viewer(&self) -> Viewer {
-        Viewer {
+    /// Returns a way to ask the device.
+    pub fn asker(&self) -> Asker {
+        Asker {
             asks: self.asks.clone(),
             wake: Arc::clone(&self.wake),
         }
@@ -165,8 +198,16 @@ impl Prepared {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let wake = Arc::new(EventFd::from_flags(flags).map_err(|e| refuse(e.into()))?);
         let (asks, inbox) = channel();
-        let mut control =
-            ControlThread::new(options, &disk, device, workers, Arc::clone(&wake), inbox);
+        let trace = created.trace().clone();
+        let mut control = ControlThread::new(
+            options,
+            disk,
+            trace,
+            device,
+            workers,
+            Arc::clone(&wake),
+            inbox,
+        );
         if created.is_taken_over() {
             control.take_over();
         }

@@ -23,7 +23,9 @@ impl ControlThread {
     /// asked again.
     pub(super) fn take_over(&mut self) {
         self.taken_over = true;
-        match self.device.inject_config_irq() {
+        // The one that was killed may have been about to tell of another size.
+        let geometry = self.disk.geometry().clone();
+        match self.tell_capacity(&geometry) {
             Ok(()) => {}
             // The driver has not set DRIVER_OK: the message that does so starts the queues.
             Err(DeviceError::Invalid { .. }) => return,

@@ -8,7 +8,7 @@ use std::time::Instant;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::EventFd;
-use pollux_dataplane::blk::{Features, SECTOR_BYTES};
+use pollux_dataplane::blk::Features;
 use pollux_dataplane::mem::RegionTable;
 use pollux_dataplane::worker::PollMode;
 use tracing::error;
@@ -18,6 +18,7 @@ use vduse::sysfs::Sysfs;
 use super::handle::Ask;
 use super::interrupts::QueueInterrupts;
 use super::moment::Moment;
+use super::trace::Trace;
 use super::workers::{Start, Workers};
 use super::{DeviceOptions, DeviceSnapshot, DeviceStatus, Disk, InterruptCpus};
 use crate::vdpa;
@@ -38,7 +39,10 @@ enum Event {
 
 pub(super) struct ControlThread {
     pub(super) options: DeviceOptions,
-    capacity_bytes: u64,
+    pub(super) disk: Disk,
+    pub(super) trace: Trace,
+    /// As the driver knows it.
+    pub(super) capacity_bytes: u64,
     pub(super) device: Arc<Device>,
     pub(super) offered: Features,
     pub(super) workers: Workers,
@@ -61,7 +65,8 @@ pub(super) struct ControlThread {
 impl ControlThread {
     pub(super) fn new(
         options: DeviceOptions,
-        disk: &Disk,
+        disk: Disk,
+        trace: Trace,
         device: Arc<Device>,
         workers: Workers,
         wake: Arc<EventFd>,
@@ -69,7 +74,9 @@ impl ControlThread {
     ) -> Self {
         Self {
             offered: Features::offered(disk.geometry(), options.queues, options.ring_features),
-            capacity_bytes: disk.geometry().capacity_sectors * SECTOR_BYTES,
+            capacity_bytes: disk.geometry().size_bytes(),
+            disk,
+            trace,
             options,
             device,
             workers,
@@ -174,6 +181,11 @@ impl ControlThread {
                         return true;
                     }
                 }
+                Ask::Resize {
+                    size_bytes,
+                    force,
+                    answer,
+                } => drop(answer.send(self.resize(size_bytes, force))),
                 Ask::End => return true,
             }
         }

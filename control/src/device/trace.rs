@@ -47,6 +47,12 @@ pub enum TraceError {
 pub struct DeviceState {
     version: u32,
     size_bytes: u64,
+    /// The size on the way: either may be the one that a driver and the storage know of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    resizing_to_bytes: Option<u64>,
+    /// The size is not the one that the device was served with.
+    #[serde(default)]
+    resized: bool,
     block_size: u32,
     read_only: bool,
     serial: String,
@@ -64,7 +70,9 @@ impl DeviceState {
         let serial = String::from_utf8_lossy(&geometry.serial);
         Self {
             version: Self::VERSION,
-            size_bytes: geometry.capacity_sectors * pollux_dataplane::blk::SECTOR_BYTES,
+            size_bytes: geometry.size_bytes(),
+            resizing_to_bytes: None,
+            resized: geometry.size_bytes() != options.backend.size_bytes(),
             block_size: geometry.block_bytes,
             read_only: geometry.read_only,
             serial: serial.trim_end_matches('\0').to_owned(),
@@ -74,10 +82,19 @@ impl DeviceState {
         }
     }
 
+    /// Returns the state while the disk is on its way to another size.
+    pub(super) fn resizing_to(self, size_bytes: u64) -> Self {
+        Self {
+            resizing_to_bytes: Some(size_bytes),
+            resized: true,
+            ..self
+        }
+    }
+
     /// Returns what is not as in `wanted`, in words; empty when nothing differs.
     pub(super) fn differences(&self, wanted: &Self) -> String {
         let mut words = Vec::new();
-        let mut compare = |what, now: &dyn Display, asked: &dyn Display| {
+        let mut compare = |what: &str, now: &dyn Display, asked: &dyn Display| {
             let (now, asked) = (now.to_string(), asked.to_string());
             if now != asked {
                 words.push(format!("{what} is {now}, not {asked}"));
@@ -85,7 +102,13 @@ impl DeviceState {
         };
         let (now, asked) = (self, wanted);
         compare("its state's version", &now.version, &asked.version);
-        compare("its size", &now.size_bytes, &asked.size_bytes);
+        if now.resizing_to_bytes != Some(asked.size_bytes) {
+            let size = match now.resized {
+                true => format!("its size since a resize (give size={0})", now.size_bytes),
+                false => "its size".into(),
+            };
+            compare(&size, &now.size_bytes, &asked.size_bytes);
+        }
         compare("its block size", &now.block_size, &asked.block_size);
         compare("ro", &now.read_only, &asked.read_only);
         compare("its serial", &now.serial, &asked.serial);
@@ -117,13 +140,18 @@ impl Trace {
         let file = self.open(OpenOptions::new().create(true).truncate(true))?;
         let log = InFlightLog::create(file, state.queues, state.queue_size);
         let log = log.map_err(|reason| self.log_error(reason))?;
-        // Whole or not there: a daemon may be killed here, too.
+        self.write(state)?;
+        Ok(log)
+    }
+
+    /// Writes the state anew.
+    pub(super) fn write(&self, state: &DeviceState) -> Result<(), TraceError> {
+        // Whole or as it was: a daemon may be killed here, too.
         let temporary = self.new_state();
         let refuse = |reason: io::Error| file_error(&self.state, reason);
         let text = serde_json::to_string_pretty(state).map_err(|e| refuse(e.into()))?;
         fs::write(&temporary, text).map_err(refuse)?;
-        fs::rename(&temporary, &self.state).map_err(refuse)?;
-        Ok(log)
+        fs::rename(&temporary, &self.state).map_err(refuse)
     }
 
     /// Returns the state that was written; none when there is none.
@@ -195,6 +223,8 @@ mod tests {
         DeviceState {
             version: 1,
             size_bytes: 1 << 20,
+            resizing_to_bytes: None,
+            resized: false,
             block_size: 512,
             read_only: false,
             serial: "d0".into(),
@@ -227,6 +257,40 @@ mod tests {
         trace.remove();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
         trace.remove();
+    }
+
+    #[test]
+    fn a_resize_is_told_and_on_the_way_either_size_will_do() {
+        let larger = DeviceState {
+            size_bytes: 2 << 20,
+            ..state()
+        };
+        let moving = state().resizing_to(2 << 20);
+        assert_eq!(moving.differences(&state()), "");
+        assert_eq!(moving.differences(&larger), "");
+        let resized = DeviceState {
+            resized: true,
+            ..larger.clone()
+        };
+        assert_eq!(resized.differences(&larger), "");
+        assert_eq!(
+            resized.differences(&state()),
+            "its size since a resize (give size=2097152) is 2097152, not 1048576"
+        );
+        let folder = tempfile::tempdir().unwrap();
+        let trace = Trace::new(folder.path(), &"d0".parse().unwrap());
+        trace.write(&moving).unwrap();
+        assert_eq!(trace.state().unwrap(), Some(moving));
+    }
+
+    #[test]
+    fn what_a_daemon_before_resizes_wrote_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let trace = Trace::new(folder.path(), &"d0".parse().unwrap());
+        let written = r#"{"version": 1, "size_bytes": 1048576, "block_size": 512, "read_only": false,
+            "serial": "d0", "queues": 2, "queue_size": 256, "features": 16}"#;
+        fs::write(folder.path().join("d0.state"), written).unwrap();
+        assert_eq!(trace.state().unwrap(), Some(state()));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use pollux_dataplane::blk::Geometry;
 use pollux_dataplane::limits::WORKER_ANSWER_MS_MAX;
 use pollux_dataplane::mem::RegionTable;
 use pollux_dataplane::ring::{RingState, SetupError};
@@ -178,6 +179,37 @@ impl Workers {
         all
     }
 
+    /// Returns that no worker owes an answer.
+    ///
+    /// # Errors
+    ///
+    /// The queue of the first that does.
+    pub(super) fn all_listen(&mut self) -> Result<(), usize> {
+        let late = self.slots.iter_mut().position(|slot| !slot.listens());
+        late.map_or(Ok(()), Err)
+    }
+
+    /// Has every worker serve a disk like `geometry`, whether it has a queue or not. Returns that all do.
+    ///
+    /// # Errors
+    ///
+    /// The queue of the first that does not answer. It will serve that disk, too, should it look at its commands.
+    pub(super) fn resize(&mut self, geometry: &Geometry) -> Result<(), usize> {
+        let deadline = deadline();
+        let posted: Vec<_> = self
+            .slots
+            .iter_mut()
+            .map(|slot| slot.post(Command::Resize(geometry.clone())))
+            .collect();
+        let answers = self.slots.iter_mut().zip(posted);
+        // Each is waited for: an answer that was collected is none that is owed.
+        let answers: Vec<_> = answers
+            .map(|(slot, number)| slot.collect(number, deadline))
+            .collect();
+        let late = answers.iter().position(Option::is_none);
+        late.map_or(Ok(()), Err)
+    }
+
     /// Returns how far queue `index` got, with everything that was taken completed.
     pub(super) fn state(&mut self, index: usize, table: &Arc<RegionTable>) -> Option<RingState> {
         let slot = self.slots.get_mut(index)?;
@@ -247,12 +279,21 @@ fn deadline() -> Instant {
 impl Slot {
     /// Posts `command` unless the worker still owes an answer. Returns its number.
     fn post(&mut self, command: Command) -> Option<u64> {
-        if let Some(number) = self.unanswered {
-            // It may have come back since.
-            self.worker.mailbox.wait(number, Instant::now()).ok()?;
-            self.unanswered = None;
+        if !self.listens() {
+            return None;
         }
         self.worker.mailbox.post(command).ok()
+    }
+
+    /// Returns whether the worker owes no answer.
+    fn listens(&mut self) -> bool {
+        if let Some(number) = self.unanswered
+            // It may have come back since.
+            && self.worker.mailbox.wait(number, Instant::now()).is_ok()
+        {
+            self.unanswered = None;
+        }
+        self.unanswered.is_none()
     }
 
     /// Waits for the answer to command `number`.
@@ -304,3 +345,6 @@ impl Slot {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 
 use std::os::fd::BorrowedFd;
 
+use super::DiskError;
 use crate::blk::{Geometry, Operation};
 
 /// Names a request that a backend has accepted and not yet completed. Unique in its queue.
@@ -46,6 +47,21 @@ pub trait Backend: Send + Sync {
     ///
     /// What the host said.
     fn open_queue(&self) -> std::io::Result<Self::Queue>;
+
+    /// Returns what the properties would be with another size.
+    ///
+    /// # Errors
+    ///
+    /// [`DiskError`] when the disk cannot have it.
+    fn resized(&self, size_bytes: u64) -> Result<Geometry, DiskError>;
+
+    /// Takes on `geometry`, as [`resized`](Self::resized) returned it. What is added reads as zeros; what is
+    /// taken away must not be in use by a queue any more. Queues stay open.
+    ///
+    /// # Errors
+    ///
+    /// [`DiskError`] when the storage is not to be had; nothing has changed then.
+    fn resize(&mut self, geometry: Geometry) -> Result<(), DiskError>;
 }
 
 /// A queue into the storage, owned by one worker.

@@ -34,6 +34,9 @@ pub enum DiskError {
     /// Nothing to serve.
     #[error("size is 0: give at least one block, for example size=1G")]
     SizeZero,
+    /// More than a file offset counts.
+    #[error("size {0} is larger than Linux can address, 8 EiB: use less")]
+    SizeLarge(u64),
     /// Not whole blocks.
     #[error("size {size_bytes} is not a multiple of the block size {block_bytes}: round it")]
     SizeUnaligned {
@@ -90,6 +93,31 @@ pub enum DiskError {
     },
 }
 
+/// Returns `geometry` with another size.
+pub(super) fn resized(geometry: &Geometry, size_bytes: u64) -> Result<Geometry, DiskError> {
+    Ok(Geometry {
+        capacity_sectors: whole_blocks(size_bytes, geometry.block_bytes)?,
+        ..geometry.clone()
+    })
+}
+
+/// Returns the sectors of a disk of `size_bytes`.
+fn whole_blocks(size_bytes: u64, block_bytes: u32) -> Result<u64, DiskError> {
+    if size_bytes == 0 {
+        return Err(DiskError::SizeZero);
+    }
+    if i64::try_from(size_bytes).is_err() {
+        return Err(DiskError::SizeLarge(size_bytes));
+    }
+    if !size_bytes.is_multiple_of(u64::from(block_bytes)) {
+        return Err(DiskError::SizeUnaligned {
+            size_bytes,
+            block_bytes,
+        });
+    }
+    Ok(size_bytes / SECTOR_BYTES)
+}
+
 impl DiskOptions {
     /// Returns the geometry of such a disk.
     ///
@@ -105,15 +133,7 @@ impl DiskOptions {
         if ![512, 1024, 2048, 4096].contains(&block_bytes) {
             return Err(DiskError::BlockSize(block_bytes));
         }
-        if size_bytes == 0 {
-            return Err(DiskError::SizeZero);
-        }
-        if !size_bytes.is_multiple_of(u64::from(block_bytes)) {
-            return Err(DiskError::SizeUnaligned {
-                size_bytes,
-                block_bytes,
-            });
-        }
+        let capacity_sectors = whole_blocks(size_bytes, block_bytes)?;
         if self.serial.len() > SERIAL_BYTES || !self.serial.is_ascii() {
             return Err(DiskError::Serial(self.serial.clone()));
         }
@@ -122,7 +142,7 @@ impl DiskOptions {
         // Whole blocks below 2 GiB, so that ranges count in 32 bits.
         let range_sectors_max = 1 << 22;
         Ok(Geometry {
-            capacity_sectors: size_bytes / SECTOR_BYTES,
+            capacity_sectors,
             block_bytes,
             physical_block_exponent: (4096 / block_bytes).ilog2() as u8,
             optimal_io_blocks: 0,

@@ -1,5 +1,6 @@
 //! A disk that forgets: writes vanish, reads give zeros. What is left is the cost of everything else.
 
+use super::memory_disk::resized;
 use super::{Backend, BackendQueue, DiskError, DiskOptions, Outcome, Submission, Token};
 use crate::blk::{Geometry, Operation};
 use crate::mem::Segment;
@@ -41,6 +42,15 @@ impl Backend for Null {
 
     fn open_queue(&self) -> std::io::Result<NullQueue> {
         Ok(NullQueue { fill: self.fill })
+    }
+
+    fn resized(&self, size_bytes: u64) -> Result<Geometry, DiskError> {
+        resized(&self.geometry, size_bytes)
+    }
+
+    fn resize(&mut self, geometry: Geometry) -> Result<(), DiskError> {
+        self.geometry = geometry;
+        Ok(())
     }
 }
 

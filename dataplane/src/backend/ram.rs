@@ -1,4 +1,7 @@
 //! A disk in memory: a sparse memfd, or a file that outlives the process, mapped once.
+//!
+//! The mapping reaches as far as the disk may ever grow, since what lies beyond the end of a file costs nothing but
+//! addresses: a disk is resized by its file alone, and queues go on with the memory that they have.
 
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -8,8 +11,9 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use vm_memory::{FileOffset, MmapRegion};
 
+use super::memory_disk::resized;
 use super::{Backend, BackendQueue, DiskError, DiskOptions, Outcome, Submission, Token};
-use crate::blk::{Data, Geometry, Operation, SectorRange};
+use crate::blk::{Data, Geometry, Operation, SECTOR_BYTES, SectorRange};
 use crate::mem::Segment;
 
 /// Where the memory of a ram disk comes from.
@@ -27,6 +31,7 @@ pub enum RamMemory {
 #[derive(Debug)]
 pub struct Ram {
     geometry: Geometry,
+    memory: RamMemory,
     disk: Arc<Disk>,
 }
 
@@ -38,6 +43,7 @@ pub struct RamQueue {
 
 #[derive(Debug)]
 struct Disk {
+    /// As much as the disk may grow to: the file ends before.
     memory: MmapRegion,
     file: File,
     /// Holes are punched in whole huge pages only, so there they are not worth the call.
@@ -55,55 +61,80 @@ impl Ram {
     pub fn new(options: &DiskOptions, memory: &RamMemory) -> Result<Self, DiskError> {
         let geometry = options.geometry()?;
         let size_bytes = options.size_bytes;
-        let memory_bytes = machine_memory_bytes();
-        if size_bytes > memory_bytes {
-            return Err(DiskError::LargerThanMemory {
-                size_bytes,
-                memory_bytes,
-            });
-        }
-        let remedy = match memory {
-            RamMemory::HugePages => "; raise vm.nr_hugepages or leave hugepages=on out",
-            RamMemory::Sparse | RamMemory::File(_) => "",
-        };
-        let refuse = |reason: String| DiskError::Memory {
-            size_bytes,
-            reason,
-            remedy,
-        };
-        let (page_bytes, reserve) = match memory {
-            RamMemory::HugePages => (2 << 20, 0),
-            RamMemory::Sparse | RamMemory::File(_) => (4096, libc::MAP_NORESERVE),
-        };
-        let length = size_bytes.next_multiple_of(page_bytes);
+        let reach_bytes = reach_bytes(size_bytes)?;
+        let refuse = |reason: String| refused(size_bytes, memory, reason);
+        let length = memory.length(size_bytes);
         let file = match memory {
             RamMemory::File(path) => open(path, length)?,
             RamMemory::Sparse | RamMemory::HugePages => {
                 let mut flags = MFdFlags::MFD_CLOEXEC;
                 flags.set(MFdFlags::MFD_HUGETLB, *memory == RamMemory::HugePages);
                 let file = memfd_create("pollux-ram", flags);
-                let file = File::from(file.map_err(|e| refuse(e.to_string()))?);
-                file.set_len(length).map_err(|e| refuse(e.to_string()))?;
-                file
+                File::from(file.map_err(|e| refuse(e.to_string()))?)
             }
         };
-        let shared = file.try_clone().map_err(|e| refuse(e.to_string()))?;
-        let mapped = MmapRegion::build(
-            Some(FileOffset::new(shared, 0)),
-            length as usize,
-            libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_SHARED | reserve,
-        );
-        let mapped = mapped.map_err(|e| refuse(e.to_string()))?;
-        Ok(Self {
+        let mapped = map(&file, memory.length(reach_bytes), libc::MAP_NORESERVE);
+        let ram = Self {
             geometry,
+            memory: memory.clone(),
             disk: Arc::new(Disk {
-                memory: mapped,
+                memory: mapped.map_err(&refuse)?,
                 file,
                 sparse: *memory != RamMemory::HugePages,
                 outlives: matches!(memory, RamMemory::File(_)),
             }),
+        };
+        ram.set_length(length).map_err(refuse)?;
+        Ok(ram)
+    }
+
+    /// Returns the file of a disk that outlives the process.
+    pub fn outliving_file(&self) -> Option<&File> {
+        self.disk.outlives.then_some(&self.disk.file)
+    }
+
+    /// Makes the file `length` bytes long.
+    fn set_length(&self, length: u64) -> Result<(), String> {
+        let file = &self.disk.file;
+        if self.memory == RamMemory::HugePages {
+            // Set aside by a mapping that asks for it, and until the file gets shorter.
+            drop(map(file, length, 0)?);
+        }
+        file.set_len(length).map_err(|e| e.to_string())
+    }
+}
+
+impl RamMemory {
+    /// Returns how long the file of a disk is: whole pages.
+    fn length(&self, size_bytes: u64) -> u64 {
+        size_bytes.next_multiple_of(match self {
+            Self::HugePages => 2 << 20,
+            Self::Sparse | Self::File(_) => 4096,
         })
+    }
+}
+
+/// Maps the first `length` bytes of `file`, whether they exist or not.
+fn map(file: &File, length: u64, reserve: libc::c_int) -> Result<MmapRegion, String> {
+    let shared = file.try_clone().map_err(|e| e.to_string())?;
+    let mapped = MmapRegion::build(
+        Some(FileOffset::new(shared, 0)),
+        length as usize,
+        libc::PROT_READ | libc::PROT_WRITE,
+        libc::MAP_SHARED | reserve,
+    );
+    mapped.map_err(|e| e.to_string())
+}
+
+fn refused(size_bytes: u64, memory: &RamMemory, reason: String) -> DiskError {
+    let remedy = match memory {
+        RamMemory::HugePages => "; raise vm.nr_hugepages or leave hugepages=on out",
+        RamMemory::Sparse | RamMemory::File(_) => "",
+    };
+    DiskError::Memory {
+        size_bytes,
+        reason,
+        remedy,
     }
 }
 
@@ -130,14 +161,22 @@ fn open(path: &Path, length: u64) -> Result<File, DiskError> {
     Ok(file)
 }
 
-/// Returns the memory of this machine in bytes; no limit when it cannot be asked.
-fn machine_memory_bytes() -> u64 {
+/// Returns how large a disk of `size_bytes` may become: as large as this machine's memory.
+fn reach_bytes(size_bytes: u64) -> Result<u64, DiskError> {
     let pages = nix::unistd::sysconf(nix::unistd::SysconfVar::_PHYS_PAGES);
     let page_bytes = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE);
-    match (pages, page_bytes) {
+    let memory_bytes = match (pages, page_bytes) {
         (Ok(Some(pages)), Ok(Some(page_bytes))) => (pages * page_bytes) as u64,
-        _ => u64::MAX,
+        // It cannot be asked.
+        _ => size_bytes,
+    };
+    if size_bytes > memory_bytes {
+        return Err(DiskError::LargerThanMemory {
+            size_bytes,
+            memory_bytes,
+        });
     }
+    Ok(memory_bytes)
 }
 
 impl Backend for Ram {
@@ -151,6 +190,29 @@ impl Backend for Ram {
         Ok(RamQueue {
             disk: Arc::clone(&self.disk),
         })
+    }
+
+    fn resized(&self, size_bytes: u64) -> Result<Geometry, DiskError> {
+        reach_bytes(size_bytes)?;
+        resized(&self.geometry, size_bytes)
+    }
+
+    fn resize(&mut self, geometry: Geometry) -> Result<(), DiskError> {
+        let size_bytes = geometry.size_bytes();
+        let length = self.memory.length(size_bytes);
+        let refuse = |reason: String| refused(size_bytes, &self.memory, reason);
+        if size_bytes < self.geometry.size_bytes() {
+            // What stays of the last page, should the disk grow again.
+            let rest = SectorRange {
+                first: geometry.capacity_sectors,
+                count: (length - size_bytes) / SECTOR_BYTES,
+            };
+            let forgotten = self.disk.write_zeroes(rest, true);
+            forgotten.map_err(|e| refuse(e.to_string()))?;
+        }
+        self.set_length(length).map_err(refuse)?;
+        self.geometry = geometry;
+        Ok(())
     }
 }
 

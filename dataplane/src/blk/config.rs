@@ -17,7 +17,8 @@ impl ConfigSpace {
     /// entries that offers `ring`.
     pub fn new(geometry: &Geometry, queues: u16, queue_size: u16, ring: RingFeatures) -> Self {
         let mut space = Self([0; CONFIG_BYTES]);
-        space.put(0, &geometry.capacity_sectors.to_le_bytes());
+        let (offset, capacity) = Self::capacity(geometry);
+        space.put(offset as usize, &capacity);
         space.put(8, &SEGMENT_BYTES_MAX.to_le_bytes());
         space.put(12, &u32::from(segments_max(queue_size, ring)).to_le_bytes());
         space.put(20, &geometry.block_bytes.to_le_bytes());
@@ -37,6 +38,12 @@ impl ConfigSpace {
             space.put(56, &[u8::from(geometry.write_zeroes_may_unmap)]);
         }
         space
+    }
+
+    /// Returns where the size of the disk is, and its bytes: all that changes when a disk is resized. No limit
+    /// here depends on it.
+    pub fn capacity(geometry: &Geometry) -> (u32, [u8; 8]) {
+        (0, geometry.capacity_sectors.to_le_bytes())
     }
 
     fn put(&mut self, offset: usize, bytes: &[u8]) {

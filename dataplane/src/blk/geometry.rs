@@ -53,6 +53,11 @@ impl SectorRange {
 }
 
 impl Geometry {
+    /// Returns the size in bytes.
+    pub fn size_bytes(&self) -> u64 {
+        self.capacity_sectors * SECTOR_BYTES
+    }
+
     /// Returns the range of `count` sectors from `first` on if all of it is on the disk.
     #[inline]
     pub fn range(&self, first: u64, count: u64) -> Option<SectorRange> {

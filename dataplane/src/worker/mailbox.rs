@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use super::primitive::{ArrayQueue, AtomicU64, Ordering, Signal};
 use super::{QueueSetup, Report};
+use crate::blk::Geometry;
 use crate::limits::MAILBOX_COMMANDS_MAX;
 use crate::mem::RegionTable;
 use crate::ring::{RingState, SetupError};
@@ -35,6 +36,9 @@ pub enum Command {
     /// when no queue is served. A queue that is not in this memory rests until the next `Remap`; one
     /// that the driver broke stays broken.
     Remap(Arc<RegionTable>),
+    /// From the next request on the disk is like this. One that shrinks lets the backend finish what is in
+    /// flight before. Answered by [`Answer::Resized`].
+    Resize(Geometry),
     /// Report latencies into this empty histogram's place. Answered by [`Answer::Latency`].
     Latency(Box<Histogram>),
     /// End the thread. Answered by its end.
@@ -50,6 +54,8 @@ pub enum Answer {
     Stopped(Report),
     /// Whether the queue was let go of.
     Left(bool),
+    /// No request beyond the end of the disk is in the backend, or will be.
+    Resized,
     /// Latencies since the last time.
     Latency(Box<Histogram>),
 }

@@ -25,6 +25,7 @@ use crate::mem::RegionTable;
 use crate::ring::{DriverFault, RingState, SetupError};
 use crate::stats::{LatencyRecorder, QueueCounters};
 
+mod interrupt;
 mod sleep;
 
 /// How to run a worker.
@@ -253,50 +254,6 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
             .is_none_or(|it| it.may_sleep(signalled))
     }
 
-    /// Interrupts the driver if it asked for that and has waited, or has enough to do then.
-    #[inline]
-    fn moderate(&mut self) {
-        let Some(poller) = &mut self.poller else {
-            return;
-        };
-        match poller.interrupt_wanted() {
-            None => {
-                self.moderation.settle();
-                poller.interrupt_settled();
-            }
-            Some(backlog) => {
-                if self.moderation.completed(backlog, || self.clock.now()) == Interrupt::Raise {
-                    self.interrupt();
-                }
-            }
-        }
-    }
-
-    /// Interrupts the driver if it asked for that, whatever is on its way.
-    fn interrupt_if_wanted(&mut self) {
-        let wanted = self
-            .poller
-            .as_mut()
-            .and_then(|poller| poller.interrupt_wanted());
-        if wanted.is_some() {
-            self.interrupt();
-        }
-    }
-
-    #[inline]
-    fn interrupt(&mut self) {
-        let Some(poller) = &mut self.poller else {
-            return;
-        };
-        poller.interrupt_settled();
-        self.moderation.raised();
-        self.depth.store(self.moderation.depth());
-        self.counters.interrupts.add(1);
-        if self.notifier.interrupt().is_err() {
-            self.counters.interrupts_refused.add(1);
-        }
-    }
-
     #[inline]
     fn show_fault(&mut self) {
         // Only the first fault of a queue is kept, so showing it once is enough.
@@ -317,6 +274,10 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
             Command::Stop => Answer::Stopped(self.stop()),
             Command::Leave => Answer::Left(self.leave()),
             Command::Remap(table) => Answer::Started(self.remap(table)),
+            Command::Resize(geometry) => {
+                self.resize(geometry);
+                Answer::Resized
+            }
             Command::Latency(empty) => Answer::Latency(self.latency.swap(empty)),
             Command::Exit => {
                 self.stop();
@@ -404,6 +365,14 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
         self.resting = None;
         self.idle.busy();
         Ok(state)
+    }
+
+    fn resize(&mut self, geometry: Geometry) {
+        if geometry.capacity_sectors < self.geometry.capacity_sectors {
+            // Checked against the end before.
+            self.drain();
+        }
+        self.geometry = geometry;
     }
 
     fn drain(&mut self) -> Report {

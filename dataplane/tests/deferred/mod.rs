@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use pollux_dataplane::backend::{Backend, BackendQueue, Outcome, Submission, Token};
+use pollux_dataplane::backend::{Backend, BackendQueue, DiskError, Outcome, Submission, Token};
 use pollux_dataplane::blk::{Geometry, Operation, SectorRange};
 use pollux_dataplane::mem::Segment;
 
@@ -133,6 +133,19 @@ impl Backend for Deferred {
 
     fn open_queue(&self) -> io::Result<DeferredQueue> {
         Ok(DeferredQueue(self.clone()))
+    }
+
+    fn resized(&self, size_bytes: u64) -> Result<Geometry, DiskError> {
+        Ok(Geometry {
+            capacity_sectors: size_bytes / 512,
+            ..self.geometry.clone()
+        })
+    }
+
+    fn resize(&mut self, geometry: Geometry) -> Result<(), DiskError> {
+        self.state().disk.resize(geometry.size_bytes() as usize, 0);
+        self.geometry = geometry;
+        Ok(())
     }
 }
 

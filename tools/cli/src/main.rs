@@ -10,6 +10,7 @@ mod attach;
 mod bench;
 mod doctor;
 mod output;
+mod resize;
 mod serve;
 mod show;
 mod vm;
@@ -31,6 +32,7 @@ enum Command {
     List(show::ListArgs),
     Status(show::StatusArgs),
     Stats(show::StatsArgs),
+    Resize(resize::ResizeArgs),
     Bench(bench::BenchArgs),
     Vm(vm::VmArgs),
 }
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         Command::List(args) => show::list(&args),
         Command::Status(args) => show::status(&args),
         Command::Stats(args) => show::stats(&args),
+        Command::Resize(args) => resize::main(&args),
         Command::Bench(args) => bench::main(args),
         Command::Vm(args) => vm::main(args),
     }

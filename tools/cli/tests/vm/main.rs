@@ -18,6 +18,7 @@ mod hostile;
 mod lifecycle;
 mod qemu;
 mod recovery;
+mod resize;
 mod stats;
 mod upgrade;
 mod vhost;

@@ -8,7 +8,7 @@ use crate::guest::{Daemon, Fio, PATIENCE, Running, in_guest, pollux, read, write
 use crate::vhost::{Device, IN, PLAIN};
 
 /// Where the disk's bytes are; outside of what is looked through for left-overs.
-const DISK: &str = "/tmp/recovery-disk";
+pub(crate) const DISK: &str = "/tmp/recovery-disk";
 const SIZE: &str = "64M";
 
 /// Rounds of a torture unless `POLLUX_TORTURE_ROUNDS` says more.
@@ -33,10 +33,10 @@ fn serve(features: &str) -> Daemon {
 }
 
 /// A disk of zeros, removed at the end.
-struct DiskFile;
+pub(crate) struct DiskFile;
 
 impl DiskFile {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let _ = std::fs::remove_file(DISK);
         Self
     }
@@ -70,10 +70,18 @@ fn verify(node: &str) -> Running {
 }
 
 /// Numbers without a pattern: xorshift64.
-struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    fn below(&mut self, end: u64) -> u64 {
+    /// Returns numbers that differ from run to run, and says which.
+    pub(crate) fn new() -> Self {
+        let since = std::time::SystemTime::UNIX_EPOCH.elapsed();
+        let seed = since.map_or(1, |since| since.as_nanos() as u64) | 1;
+        eprintln!("seed {seed:#x}");
+        Self(seed)
+    }
+
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -84,10 +92,8 @@ impl Random {
 /// Kills the daemon `rounds` times at any moment of a verifying load, one in four during its start.
 fn torture(features: &str, rounds: u32) {
     let _disk = DiskFile::new();
-    let since = std::time::SystemTime::UNIX_EPOCH.elapsed();
-    let seed = since.map_or(1, |since| since.as_nanos() as u64);
-    eprintln!("features {features}, seed {seed:#x}");
-    let mut random = Random(seed | 1);
+    eprintln!("features {features}");
+    let mut random = Random::new();
     let mut daemon = serve(features);
     let disk = daemon.disk();
     let mut load = verify(disk.node());

@@ -29,6 +29,12 @@ impl Disk {
         read(self.sysfs.join(path))
     }
 
+    /// Returns its size in bytes.
+    pub(crate) fn size_bytes(&self) -> u64 {
+        let sectors: u64 = self.attribute("size").parse().expect("a number");
+        512 * sectors
+    }
+
     /// Returns how many hardware queues it has.
     pub(crate) fn hardware_queues(&self) -> usize {
         let queues = std::fs::read_dir(self.sysfs.join("mq"));

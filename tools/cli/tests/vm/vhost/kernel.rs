@@ -38,6 +38,14 @@ pub(super) struct VringAddr {
     log: u64,
 }
 
+/// `struct vhost_vdpa_config` with room for a capacity.
+#[repr(C)]
+struct Config {
+    /// Offset and length.
+    part: [u32; 2],
+    bytes: [u8; 8],
+}
+
 mod ioctl {
     use super::{VringAddr, VringState};
     use nix::{ioctl_none, ioctl_read, ioctl_readwrite, ioctl_write_ptr};
@@ -52,6 +60,7 @@ mod ioctl {
     ioctl_write_ptr!(set_backend_features, 0xaf, 0x25, u64);
     ioctl_read!(get_status, 0xaf, 0x71, u8);
     ioctl_write_ptr!(set_status, 0xaf, 0x72, u8);
+    ioctl_read!(get_config, 0xaf, 0x73, [u32; 2]);
     ioctl_write_ptr!(set_vring_enable, 0xaf, 0x75, VringState);
 }
 
@@ -87,6 +96,19 @@ impl Kernel {
     pub(crate) fn set_features(&self, features: u64) {
         // SAFETY: the kernel reads one u64.
         unsafe { ioctl::set_features(self.0.as_raw_fd(), &features) }.expect("VHOST_SET_FEATURES");
+    }
+
+    /// Returns the capacity in the configuration space, in sectors.
+    pub(crate) fn capacity_sectors(&self) -> u64 {
+        let mut config = Config {
+            part: [0, 8],
+            bytes: [0; 8],
+        };
+        let whole: *mut Config = &mut config;
+        // SAFETY: the kernel reads the part and writes as many bytes behind it.
+        unsafe { ioctl::get_config(self.0.as_raw_fd(), whole.cast()) }
+            .expect("VHOST_VDPA_GET_CONFIG");
+        u64::from_le_bytes(config.bytes)
     }
 
     /// Tells the device where `queue` is, and enables it. Returns the eventfd that kicks it.
