@@ -124,6 +124,12 @@ pub fn bound(name: &Name) -> Option<Attached> {
     Bus::default().bound(name)
 }
 
+/// Whether a virtio driver of this host has the device and has given up on it, as when its features were refused: there
+/// is no disk. Reads sysfs, does not block.
+pub fn has_failed(name: &Name) -> bool {
+    Bus::default().has_failed(name)
+}
+
 /// Where the device stands on the bus. Reads sysfs, does not block.
 pub fn status(name: &Name) -> Status {
     Bus::default().status(name)

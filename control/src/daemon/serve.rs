@@ -199,7 +199,9 @@ impl Daemon {
         // Whoever waits for these may ask for anything at once.
         events.iter().for_each(&mut *watch);
         for (options, driver) in &request.devices {
-            if let Some(Attached { driver, node }) = vdpa::bound(&options.name) {
+            // A driver that gave up has no disk to lose.
+            let keep = |_: &Attached| driver.is_none() || !vdpa::has_failed(&options.name);
+            if let Some(Attached { driver, node }) = vdpa::bound(&options.name).filter(keep) {
                 // As the daemon before left it.
                 watch(&Event::Attached {
                     name: options.name.to_string(),
@@ -207,8 +209,9 @@ impl Daemon {
                     node,
                 });
             } else if let Some(driver) = *driver {
-                if vdpa::status(&options.name) == vdpa::Status::Unbound {
-                    // A daemon was killed before it bound a driver; a bus device cannot be added twice.
+                if vdpa::status(&options.name) != vdpa::Status::Detached {
+                    // A daemon was killed before it bound a driver, or after it refused one; a bus device cannot be
+                    // added twice.
                     self.detach(&options.name, watch)
                         .map_err(DaemonError::Unclean)?;
                 }

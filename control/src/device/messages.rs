@@ -87,7 +87,11 @@ impl ControlThread {
     /// Returns whether the driver's choice of features can be served.
     fn check_features(&mut self) -> bool {
         let checked = match self.device.features() {
-            Ok(accepted) => self.offered.negotiate(accepted).map_err(|e| e.to_string()),
+            Ok(accepted) => {
+                let needed = Features::needed(self.disk.geometry());
+                let negotiated = self.offered.negotiate(accepted, needed);
+                negotiated.map_err(|e| e.to_string())
+            }
             Err(error) => Err(error.to_string()),
         };
         match checked {

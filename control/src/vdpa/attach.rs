@@ -9,8 +9,6 @@ use std::time::{Duration, Instant};
 use tracing::warn;
 use vduse::Name;
 
-/// VIRTIO 1.3, 2.1: the driver has given up on the device.
-const STATUS_FAILED: u8 = 0x80;
 /// How long a disk may take to appear when nothing says that it will not: `virtio_blk` may have to
 /// be loaded by udev first.
 const DISK_WAIT: Duration = Duration::from_secs(3);
@@ -64,10 +62,7 @@ fn bind(bus: &Bus, name: &Name, driver: Driver) -> Result<Attached, AttachError>
         if let Some(attached @ Attached { node: Some(_), .. }) = bus.bound(name) {
             return Ok(attached);
         }
-        let failed = bus
-            .virtio_status(name)
-            .is_some_and(|status| status & STATUS_FAILED != 0);
-        if driver == Driver::Vhost || failed || Instant::now() >= deadline {
+        if driver == Driver::Vhost || bus.has_failed(name) || Instant::now() >= deadline {
             return Err(no_node(bus, name, driver));
         }
         sleep(DISK_POLL);

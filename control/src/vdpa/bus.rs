@@ -7,6 +7,9 @@ use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use vduse::Name;
 
+/// VIRTIO 1.3, 2.1: the driver has given up on the device.
+const STATUS_FAILED: u8 = 0x80;
+
 /// Where sysfs is mounted.
 #[derive(Debug)]
 pub(super) struct Bus {
@@ -133,6 +136,12 @@ impl Bus {
         let text = fs::read_to_string(self.virtio(name)?.join("status")).ok()?;
         let digits = text.trim().trim_start_matches("0x");
         u8::try_from(u32::from_str_radix(digits, 16).ok()?).ok()
+    }
+
+    /// Whether the driver under `virtio_vdpa` has given up on the device.
+    pub(super) fn has_failed(&self, name: &Name) -> bool {
+        self.virtio_status(name)
+            .is_some_and(|status| status & STATUS_FAILED != 0)
     }
 
     fn disk(&self, name: &Name) -> Option<PathBuf> {

@@ -3,7 +3,7 @@
 use virtio_bindings::virtio_blk as blk;
 use virtio_bindings::virtio_config as virtio;
 
-use super::Geometry;
+use super::{Geometry, SECTOR_BYTES};
 use crate::ring::RingFeatures;
 
 bitflags::bitflags! {
@@ -47,16 +47,40 @@ bitflags::bitflags! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// Bits that were never offered.
-    #[error("the driver accepted feature bits {0:#x}, which were not offered")]
+    #[error("the driver accepted {}, which this device does not offer", names(*.0))]
     NotOffered(u64),
-    /// Bits without which the device cannot work.
-    #[error("the driver did not accept feature bits {0:#x}, which are needed")]
+    /// Bits without which the device cannot be served.
+    #[error("the driver did not accept {}, which this device needs", names(*.0))]
     Needed(u64),
 }
 
+/// Returns the names of feature bits, such as `VERSION_1 (bit 32), bit 40`.
+fn names(bits: u64) -> String {
+    let set = (0..u64::BITS).filter(|bit| bits & (1 << bit) != 0);
+    let named = set.map(|bit| {
+        let feature = Features::from_bits_retain(1 << bit);
+        let name = feature.iter_names().next();
+        name.map_or_else(
+            || format!("bit {bit}"),
+            |(name, _)| format!("{name} (bit {bit})"),
+        )
+    });
+    named.collect::<Vec<_>>().join(", ")
+}
+
 impl Features {
-    /// Bits that a driver must accept: rings are little-endian, and addresses are translated.
+    /// Bits that every driver must accept: rings are little-endian, and addresses are translated.
     const NEEDED: Self = Self::VERSION_1.union(Self::ACCESS_PLATFORM);
+
+    /// Returns what a driver of a disk over `geometry` must accept. One that does not know of larger blocks than
+    /// sectors would ask for parts of them, and each such request would fail.
+    pub fn needed(geometry: &Geometry) -> Self {
+        if u64::from(geometry.block_bytes) > SECTOR_BYTES {
+            Self::NEEDED | Self::BLK_SIZE
+        } else {
+            Self::NEEDED
+        }
+    }
 
     /// Returns what a device with `queues` queues over `geometry` offers, of the features of virtqueues only
     /// `ring`.
@@ -80,18 +104,18 @@ impl Features {
             )
     }
 
-    /// Returns the bits `accepted` by a driver out of `self`.
+    /// Returns the bits `accepted` by a driver out of `self`, with all that are `needed`.
     ///
     /// # Errors
     ///
     /// [`Refused`] when the device cannot be served with them; FEATURES_OK must then not be set.
-    pub fn negotiate(self, accepted: u64) -> Result<Self, Refused> {
+    pub fn negotiate(self, accepted: u64, needed: Self) -> Result<Self, Refused> {
         let unknown = accepted & !self.bits();
         if unknown != 0 {
             return Err(Refused::NotOffered(unknown));
         }
         let accepted = Self::from_bits_retain(accepted);
-        let missing = Self::NEEDED - accepted;
+        let missing = needed - accepted;
         if missing.is_empty() {
             Ok(accepted)
         } else {
@@ -124,13 +148,43 @@ mod tests {
     #[test]
     fn refuses_bits_that_were_not_offered_and_the_lack_of_needed_ones() {
         let offered = Features::offered(&geometry(), 1, RingFeatures::EVENT_IDX);
+        let negotiate = |accepted| offered.negotiate(accepted, Features::NEEDED);
         let packed = RingFeatures::RING_PACKED.bits();
-        let refused = offered.negotiate(offered.bits() | packed);
+        let refused = negotiate(offered.bits() | packed);
         assert_eq!(refused, Err(Refused::NotOffered(packed)));
         let legacy = offered - Features::VERSION_1;
-        let refused = offered.negotiate(legacy.bits());
+        let refused = negotiate(legacy.bits());
         assert_eq!(refused, Err(Refused::Needed(Features::VERSION_1.bits())));
         let few = Features::VERSION_1 | Features::ACCESS_PLATFORM;
-        assert_eq!(offered.negotiate(few.bits()), Ok(few));
+        assert_eq!(negotiate(few.bits()), Ok(few));
+    }
+
+    #[test]
+    fn large_blocks_are_for_drivers_that_know_of_them() {
+        let offered = Features::offered(&geometry(), 1, RingFeatures::empty());
+        let small = Geometry {
+            block_bytes: 512,
+            ..geometry()
+        };
+        let few = Features::VERSION_1 | Features::ACCESS_PLATFORM;
+        let few = few.bits();
+        assert!(offered.negotiate(few, Features::needed(&small)).is_ok());
+        let needed = Features::needed(&geometry());
+        let refused = offered.negotiate(few, needed).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "the driver did not accept BLK_SIZE (bit 6), which this device needs"
+        );
+        let enough = few | Features::BLK_SIZE.bits();
+        assert!(offered.negotiate(enough, needed).is_ok());
+    }
+
+    #[test]
+    fn bits_are_named_when_they_have_a_name() {
+        let bits = 1 | Features::RO.bits() | Features::RING_PACKED.bits() | 1 << 40 | 1 << 63;
+        assert_eq!(
+            names(bits),
+            "bit 0, RO (bit 5), RING_PACKED (bit 34), bit 40, bit 63"
+        );
     }
 }

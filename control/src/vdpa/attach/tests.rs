@@ -240,6 +240,7 @@ fn status_tells_a_bound_device_from_an_unbound_one() {
     };
     assert_eq!(host.bus().status(&name()), Status::Bound(no_disk));
     assert_eq!(host.bus().virtio_status(&name()), Some(0x83));
+    assert!(host.bus().has_failed(&name()));
     fs::remove_file(host.path("bus/vdpa/devices/d0/driver")).unwrap();
     assert_eq!(host.bus().status(&name()), Status::Unbound);
 }
