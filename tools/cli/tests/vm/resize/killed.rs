@@ -1,13 +1,14 @@
 //! A daemon that is killed after a resize, or in the middle of one.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use super::{MIB, fio, no_errors, resize, shows};
-use crate::guest::{Daemon, Fio, PATIENCE, Running, in_guest, pollux};
+use crate::guest::{Daemon, Fio, PATIENCE, Running, in_guest, pollux, read};
 use crate::recovery::{DISK, DiskFile, Random};
 
 /// Times that a daemon is killed in the middle of a resize.
-const ROUNDS: u32 = 12;
+const ROUNDS: u32 = 16;
 
 /// Serves `backend` to no avail. Returns why.
 fn refused(backend: &str, queues: &str, code: i32) -> String {
@@ -70,6 +71,11 @@ fn what_has_no_file_is_refused_with_the_size_to_give() {
     });
 }
 
+/// Returns whether the state for the next daemon names two sizes.
+fn on_the_way() -> bool {
+    read("/run/pollux/d0.state").contains("resizing_to_bytes")
+}
+
 #[test]
 fn killed_at_any_moment_of_a_resize_one_of_the_sizes_is_served() {
     in_guest(|| {
@@ -81,24 +87,34 @@ fn killed_at_any_moment_of_a_resize_one_of_the_sizes_is_served() {
         let mut daemon = Daemon::serve("d0", &of(size), &options);
         let disk = daemon.disk();
         fio(&disk, "write", "0", "32M").run();
-        let mut changed = 0;
+        let mut killed = BTreeMap::new();
         for _ in 0..ROUNDS {
             let other = 192 * MIB - size;
             let wanted = other.to_string();
-            let asking = Running::program("pollux", &["resize", "d0", &wanted, "--force"]);
-            std::thread::sleep(Duration::from_micros(random.below(60_000)));
+            let mut asking = Running::program("pollux", &["resize", "d0", &wanted, "--force"]);
+            while !on_the_way() && !asking.has_ended() {}
+            // Nothing to a few milliseconds.
+            let pause = Duration::from_micros(random.below(3_000));
+            let begun = Instant::now();
+            while begun.elapsed() < pause {}
             daemon.kill();
             asking.wait(PATIENCE);
             let length = std::fs::metadata(DISK).expect("a file").len();
             assert!(length == size || length == other, "{length} bytes");
-            changed += u32::from(length != size);
+            let end = match (on_the_way(), length == size) {
+                (true, true) => "before the file changed",
+                (true, false) => "after the file changed",
+                (false, _) => "with the state written",
+            };
+            *killed.entry(end).or_insert(0) += 1;
             size = length;
             daemon = Daemon::serve("d0", &of(size), &options);
             daemon.event("taken_over");
             shows(&disk, size);
             assert_eq!(daemon.snapshot().capacity_bytes, size);
         }
-        eprintln!("{changed} of {ROUNDS} resizes were killed after they had begun");
+        eprintln!("killed {killed:?}");
+        assert!(killed.len() > 1, "always at the same place");
         fio(&disk, "read", "0", "32M").run();
         fio(&disk, "randwrite", "32M", "32M").run();
         no_errors(&daemon);
