@@ -8,12 +8,15 @@ use std::thread::{JoinHandle, spawn};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use pollux_dataplane::blk::Status;
+use pollux_dataplane::inflight::{InFlightLog, Logged, QueueLog};
 use pollux_dataplane::limits::QUEUES_MAX;
-use pollux_dataplane::mem::{Direction, FaultGuard, Iova, RegionTable, Translator};
-use pollux_dataplane::ring::{Chain, DeviceQueue, QueueConfig, RingFeatures, SplitQueue};
+use pollux_dataplane::mem::{FaultGuard, RegionTable, Translator};
+use pollux_dataplane::ring::{
+    Chain, InOrder, PackedQueue, QueueConfig, RingFeatures, SetupError, SplitQueue,
+};
 use vduse::{
-    Control, ControlError, DestroyError, Device, DeviceError, Name, OpenError, QueueInfo, Reply,
-    Request, RequestKind,
+    Control, ControlError, DestroyError, Device, DeviceError, Name, OpenError, Reply, Request,
+    RequestKind,
 };
 
 use super::trace::Trace;
@@ -51,18 +54,22 @@ pub enum LeftoverError {
 /// [`LeftoverError`] when a process serves the device after all, or the kernel refuses.
 pub fn remove_leftover(name: &Name, folder: &Path) -> Result<(), LeftoverError> {
     let device = Device::open(name)?;
+    let trace = Trace::new(folder, name);
+    // Without it, what a ring tells by itself has to do.
+    let state = trace.state().ok().flatten();
+    let log = state.and_then(|state| trace.log(&state).ok());
     if vdpa::status(name) != vdpa::Status::Detached {
         let name = name.clone();
         // In a thread of its own, since it waits for the driver, and the driver for the device.
         let detach = spawn(move || vdpa::detach(&name));
-        Undertaker::new(&device).serve_until_end_of(&detach)?;
+        Undertaker::new(&device, log).serve_until_end_of(&detach)?;
         if let Ok(detached) = detach.join() {
             detached?;
         }
     }
     drop(device);
     Control::open()?.destroy(name)?;
-    Trace::new(folder, name).remove();
+    trace.remove();
     Ok(())
 }
 
@@ -70,15 +77,24 @@ pub fn remove_leftover(name: &Name, folder: &Path) -> Result<(), LeftoverError> 
 struct Undertaker<'device> {
     device: &'device Device,
     status: DeviceStatus,
+    log: Option<InFlightLog>,
     // Queues first: they are dropped before the guard of their memory.
-    queues: Vec<(u32, SplitQueue)>,
+    queues: Vec<Abandoned>,
     memory: Option<(FaultGuard, Translator)>,
 }
 
+/// A queue that nobody serves any more.
+struct Abandoned {
+    index: u32,
+    queue: Box<dyn Fail>,
+    log: Option<QueueLog>,
+}
+
 impl<'device> Undertaker<'device> {
-    fn new(device: &'device Device) -> Self {
+    fn new(device: &'device Device, log: Option<InFlightLog>) -> Self {
         let mut undertaker = Self {
             device,
+            log,
             status: DeviceStatus::default(),
             queues: Vec::new(),
             memory: None,
@@ -148,8 +164,11 @@ impl<'device> Undertaker<'device> {
         for index in 0..u32::from(QUEUES_MAX) {
             match self.device.queue_info(index) {
                 Ok(info) if info.ready => {
-                    let queue = take_over(&messages::queue_config(&info, features), &info, &table);
-                    self.queues.extend(queue.map(|queue| (index, queue)));
+                    let config = messages::queue_config(&info, features);
+                    let mut log = self.log.as_ref().and_then(|log| log.queue(index as u16));
+                    if let Ok(queue) = take_over(&config, &table, log.as_mut()) {
+                        self.queues.push(Abandoned { index, queue, log });
+                    }
                 }
                 Ok(_) => {}
                 // There are no more.
@@ -161,9 +180,9 @@ impl<'device> Undertaker<'device> {
     }
 
     fn interrupt(&self) {
-        for (index, _) in &self.queues {
+        for queue in &self.queues {
             // Refused while the driver is not ready, which then looks by itself.
-            let _ = self.device.inject_irq(*index);
+            let _ = self.device.inject_irq(queue.index);
         }
     }
 
@@ -172,21 +191,9 @@ impl<'device> Undertaker<'device> {
             return;
         };
         let mut returned = false;
-        for (_, queue) in &mut self.queues {
-            let mut chain = Chain::new(translator);
-            // A ring that makes no sense, or is gone, has nothing to be returned.
-            while let Ok(Some(head)) = queue.take(&mut chain) {
-                if let Some((last_byte, _)) = chain.last_writable() {
-                    last_byte.store_last(Status::IoError as u8);
-                    queue.push(head.done(1));
-                    returned = true;
-                } else {
-                    // What cannot be answered must not look like a success.
-                    head.abandon();
-                }
-            }
+        for Abandoned { queue, log, .. } in &mut self.queues {
+            returned |= queue.fail_all(translator, log.as_mut());
             guard.take();
-            queue.publish();
         }
         if returned {
             self.interrupt();
@@ -194,19 +201,60 @@ impl<'device> Undertaker<'device> {
     }
 }
 
-/// Returns a queue from the first request on that its last device did not return. Backends so far
-/// return requests in order; otherwise the used index would not say which those are. A packed ring does not
-/// say it at all: `None`.
-fn take_over(config: &QueueConfig, info: &QueueInfo, table: &RegionTable) -> Option<SplitQueue> {
-    if config.features.contains(RingFeatures::RING_PACKED) {
-        return None;
+/// A virtqueue of any format.
+trait Fail {
+    /// Returns every request with an error. Returns whether there was one.
+    fn fail_all(&mut self, translator: &Translator, log: Option<&mut QueueLog>) -> bool;
+}
+
+impl<Q: Logged> Fail for Q {
+    fn fail_all(&mut self, translator: &Translator, mut log: Option<&mut QueueLog>) -> bool {
+        let mut returned = false;
+        let mut chain = Chain::new(translator);
+        // A ring that makes no sense, or is gone, has nothing to be returned.
+        while let Ok(Some(head)) = self.take(&mut chain) {
+            if let Some(log) = &mut log {
+                Q::taken(log, &head);
+            }
+            let Some((last_byte, _)) = chain.last_writable() else {
+                // What cannot be answered must not look like a success.
+                head.abandon();
+                continue;
+            };
+            last_byte.store_last(Status::IoError as u8);
+            if let Some(log) = &mut log {
+                Q::returned(log, head.id());
+            }
+            self.push(head.done(1));
+            returned = true;
+        }
+        match log {
+            Some(log) => self.publish_logged(log),
+            None => self.publish(),
+        }
+        returned
     }
-    let used_idx = Iova(info.device_area).checked_add(2)?;
-    let used_idx = table.cell::<std::sync::atomic::AtomicU16>(used_idx, Direction::Writable);
-    let next_avail = used_idx.ok()?.load(std::sync::atomic::Ordering::Acquire);
-    let config = QueueConfig {
-        next_avail,
-        ..*config
-    };
-    SplitQueue::new(&config, table).ok()
+}
+
+/// Returns a queue from the first request on that its last device did not return.
+fn take_over(
+    config: &QueueConfig,
+    table: &RegionTable,
+    log: Option<&mut QueueLog>,
+) -> Result<Box<dyn Fail>, SetupError> {
+    fn boxed<Q: Logged + 'static>(
+        mut queue: Q,
+        log: Option<&mut QueueLog>,
+    ) -> Result<Box<dyn Fail>, SetupError> {
+        queue.take_over(log)?;
+        Ok(Box::new(queue))
+    }
+    let has = |feature| config.features.contains(feature);
+    let size = config.size;
+    match (has(RingFeatures::RING_PACKED), has(RingFeatures::IN_ORDER)) {
+        (false, false) => boxed(SplitQueue::new(config, table)?, log),
+        (false, true) => boxed(InOrder::new(SplitQueue::new(config, table)?, size), log),
+        (true, false) => boxed(PackedQueue::new(config, table)?, log),
+        (true, true) => boxed(InOrder::new(PackedQueue::new(config, table)?, size), log),
+    }
 }

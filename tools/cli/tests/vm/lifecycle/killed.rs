@@ -31,17 +31,37 @@ fn a_guests_device_is_removed() {
     in_guest(|| kill_and_clean_up(&["--attach", "vhost"]));
 }
 
+/// Kills the daemon of a disk whose rings have `features`, and removes the disk, under load.
+fn removed_under_load(features: &str) {
+    let options = [
+        "--queues",
+        "2",
+        "--attach",
+        "virtio",
+        "--features",
+        features,
+    ];
+    let daemon = Daemon::serve("d0", "ram,size=64M", &options);
+    let load = endless_load(daemon.disk().node());
+    until_under_load(&daemon);
+    daemon.kill();
+    pollux(&["detach", "d0"]).succeeded();
+    assert_eq!(leftovers(), [""; 0]);
+    let load = load.wait(PATIENCE);
+    assert!(!load.status.success(), "fio went on: {}", load.stdout);
+}
+
 #[test]
 fn a_disk_is_removed_under_load() {
-    in_guest(|| {
-        let options = ["--queues", "2", "--attach", "virtio"];
-        let daemon = Daemon::serve("d0", "ram,size=64M", &options);
-        let load = endless_load(daemon.disk().node());
-        until_under_load(&daemon);
-        daemon.kill();
-        pollux(&["detach", "d0"]).succeeded();
-        assert_eq!(leftovers(), [""; 0]);
-        let load = load.wait(PATIENCE);
-        assert!(!load.status.success(), "fio went on: {}", load.stdout);
-    });
+    in_guest(|| removed_under_load("event_idx"));
+}
+
+#[test]
+fn a_disk_with_packed_rings_is_removed_under_load() {
+    in_guest(|| removed_under_load("event_idx,ring_packed"));
+}
+
+#[test]
+fn a_disk_with_packed_rings_in_order_is_removed_under_load() {
+    in_guest(|| removed_under_load("event_idx,ring_packed,in_order"));
 }
