@@ -152,6 +152,8 @@ impl Created {
             device_id: DEVICE_ID_BLOCK,
             features: Features::offered(geometry, options.queues, options.ring_features).bits(),
             queue_count: u32::from(options.queues),
+            group_count: 0,
+            address_space_count: 0,
             config: config.as_bytes().to_vec(),
         })?;
         let trace = Trace::new(folder, &name);

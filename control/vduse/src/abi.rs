@@ -1,16 +1,22 @@
-//! The kernel's binary interface, word for word: `include/uapi/linux/vduse.h`, API version 0.
+//! The kernel's binary interface, word for word: `include/uapi/linux/vduse.h`, API versions 0 and 1.
 //!
 //! Field names are the header's. The layouts are checked when this crate is compiled; the ioctl
-//! numbers by a unit test. API version 1 (Linux 7.0) uses the same sizes and gives meaning to
-//! fields that are called `reserved` here, so these types can be extended in place.
+//! numbers by a unit test. Both versions have the same sizes: what API version 1 (Linux 7.0) added is
+//! reserved in version 0, and must be zero there.
 
 use nix::{request_code_none, request_code_read, request_code_readwrite, request_code_write};
 use std::mem::size_of;
 
 /// The type byte of every VDUSE ioctl.
 pub const VDUSE_BASE: u8 = 0x81;
-/// The API version that this module describes, for [`VDUSE_SET_API_VERSION`].
+/// The first API version, for [`VDUSE_SET_API_VERSION`].
 pub const VDUSE_API_VERSION: u64 = 0;
+/// The API version with virtqueue groups and address spaces (Linux 7.0).
+pub const VDUSE_API_VERSION_1: u64 = 1;
+/// Bit of the protocol feature [`VDUSE_SET_VQ_READY`] (Linux 7.3).
+pub const VDUSE_F_QUEUE_READY: u32 = 0;
+/// Bit of the protocol feature [`VDUSE_SUSPEND`] (Linux 7.3).
+pub const VDUSE_F_SUSPEND: u32 = 1;
 /// Bytes of a device name with its terminating NUL.
 pub const VDUSE_NAME_MAX: usize = 256;
 /// The eventfd number that takes a kick eventfd away.
@@ -31,6 +37,12 @@ pub const VDUSE_GET_VQ_STATE: u32 = 0;
 pub const VDUSE_SET_STATUS: u32 = 1;
 /// Message: mappings in a range of IOVA changed.
 pub const VDUSE_UPDATE_IOTLB: u32 = 2;
+/// Message of API version 1: a virtqueue group gets another address space.
+pub const VDUSE_SET_VQ_GROUP_ASID: u32 = 3;
+/// Message of [`VDUSE_F_QUEUE_READY`]: the driver enables or disables a virtqueue.
+pub const VDUSE_SET_VQ_READY: u32 = 4;
+/// Message of [`VDUSE_F_SUSPEND`]: the device is to stand still until its reset.
+pub const VDUSE_SUSPEND: u32 = 5;
 /// Result of a reply: done.
 pub const VDUSE_REQ_RESULT_OK: u32 = 0;
 /// Result of a reply: refused.
@@ -52,8 +64,12 @@ pub struct VduseDevConfig {
     pub vq_num: u32,
     /// Alignment of the rings in bytes.
     pub vq_align: u32,
-    /// Zero in API version 0.
-    pub reserved: [u32; 13],
+    /// Virtqueue groups, at least 1; 0 in API version 0.
+    pub ngroups: u32,
+    /// Address spaces, at least 1; 0 in API version 0.
+    pub nas: u32,
+    /// Zero.
+    pub reserved: [u32; 11],
     /// Bytes of the configuration space.
     pub config_size: u32,
 }
@@ -70,6 +86,26 @@ pub struct VduseIotlbEntry {
     pub last: u64,
     /// `VDUSE_ACCESS_*`.
     pub perm: u8,
+}
+
+/// `struct vduse_iotlb_entry_v2` (API version 1).
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct VduseIotlbEntryV2 {
+    /// Offset of `start` in the file.
+    pub offset: u64,
+    /// First IOVA.
+    pub start: u64,
+    /// Last IOVA, inclusive.
+    pub last: u64,
+    /// `VDUSE_ACCESS_*`.
+    pub perm: u8,
+    /// Unspecified.
+    pub padding: [u8; 7],
+    /// The address space.
+    pub asid: u32,
+    /// Zero.
+    pub reserved: [u32; 11],
 }
 
 /// `struct vduse_config_data`, without the data that follows it.
@@ -90,8 +126,12 @@ pub struct VduseVqConfig {
     pub index: u32,
     /// Its largest size in descriptors.
     pub max_size: u16,
-    /// Zero in API version 0.
-    pub reserved: [u16; 13],
+    /// Zero.
+    pub reserved1: u16,
+    /// Its group; 0 in API version 0.
+    pub group: u32,
+    /// Zero.
+    pub reserved2: [u16; 10],
 }
 
 /// `struct vduse_vq_state_packed`.
@@ -148,8 +188,10 @@ pub struct VduseIovaUmem {
     pub iova: u64,
     /// Bytes.
     pub size: u64,
-    /// Zero in API version 0.
-    pub reserved: [u64; 3],
+    /// The address space; 0 in API version 0.
+    pub asid: u32,
+    /// Zero.
+    pub reserved: [u32; 5],
 }
 
 /// `struct vduse_iova_info`.
@@ -162,8 +204,10 @@ pub struct VduseIovaInfo {
     pub last: u64,
     /// `VDUSE_IOVA_CAP_*`.
     pub capability: u64,
-    /// Zero in API version 0.
-    pub reserved: [u64; 3],
+    /// The address space; 0 in API version 0.
+    pub asid: u32,
+    /// Zero.
+    pub reserved: [u32; 5],
 }
 
 /// `struct vduse_vq_state`, the payload of [`VDUSE_GET_VQ_STATE`].
@@ -176,17 +220,53 @@ pub struct VduseVqState {
     pub state: VduseVqStatePacked,
 }
 
+/// `struct vduse_iova_range_v2`, the payload of [`VDUSE_UPDATE_IOTLB`]. API version 0 ends after
+/// `last`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct VduseIovaRangeV2 {
+    /// First IOVA.
+    pub start: u64,
+    /// Last IOVA, inclusive.
+    pub last: u64,
+    /// The address space.
+    pub asid: u32,
+    /// Zero.
+    pub padding: u32,
+}
+
+/// `struct vduse_vq_group_asid`, the payload of [`VDUSE_SET_VQ_GROUP_ASID`].
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct VduseVqGroupAsid {
+    /// The virtqueue group.
+    pub group: u32,
+    /// Its address space.
+    pub asid: u32,
+}
+
+/// `struct vduse_vq_ready`, the payload of [`VDUSE_SET_VQ_READY`].
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct VduseVqReady {
+    /// The virtqueue.
+    pub num: u32,
+    /// 1 to enable it, 0 to disable it.
+    pub ready: u32,
+}
+
 /// `struct vduse_dev_request`: what one `read` of the device gives.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct VduseDevRequest {
-    /// `VDUSE_GET_VQ_STATE`, `VDUSE_SET_STATUS` or `VDUSE_UPDATE_IOTLB`.
+    /// The message, one of `VDUSE_GET_VQ_STATE` to `VDUSE_SUSPEND`.
     pub kind: u32,
     /// To be repeated in the reply.
     pub request_id: u32,
     /// Unspecified.
     pub reserved: [u32; 4],
-    /// [`VduseVqState`], a status byte, or two `u64`: first and last IOVA.
+    /// [`VduseVqState`], a status byte, [`VduseIovaRangeV2`], [`VduseVqGroupAsid`] or
+    /// [`VduseVqReady`].
     pub payload: [u32; 32],
 }
 
@@ -218,6 +298,10 @@ pub const VDUSE_CREATE_DEV: libc::Ioctl =
     request_code_write!(VDUSE_BASE, 0x02, size_of::<VduseDevConfig>());
 /// Destroys a device (its name, NUL-terminated, in 256 bytes).
 pub const VDUSE_DESTROY_DEV: libc::Ioctl = request_code_write!(VDUSE_BASE, 0x03, VDUSE_NAME_MAX);
+/// Reads the protocol features of this kernel (u64, Linux 7.3).
+pub const VDUSE_GET_FEATURES: libc::Ioctl = request_code_read!(VDUSE_BASE, 0x04, size_of::<u64>());
+/// Sets the protocol features of devices created through this control file (u64, Linux 7.3).
+pub const VDUSE_SET_FEATURES: libc::Ioctl = request_code_write!(VDUSE_BASE, 0x05, size_of::<u64>());
 /// Gives a file for the first region in a range ([`VduseIotlbEntry`]).
 pub const VDUSE_IOTLB_GET_FD: libc::Ioctl =
     request_code_readwrite!(VDUSE_BASE, 0x10, size_of::<VduseIotlbEntry>());
@@ -250,5 +334,9 @@ pub const VDUSE_IOTLB_DEREG_UMEM: libc::Ioctl =
 /// Describes the first region in a range ([`VduseIovaInfo`], Linux 6.0).
 pub const VDUSE_IOTLB_GET_INFO: libc::Ioctl =
     request_code_readwrite!(VDUSE_BASE, 0x1a, size_of::<VduseIovaInfo>());
+/// Gives a file for the first region in a range of an address space ([`VduseIotlbEntryV2`], API version
+/// 1).
+pub const VDUSE_IOTLB_GET_FD2: libc::Ioctl =
+    request_code_readwrite!(VDUSE_BASE, 0x1b, size_of::<VduseIotlbEntryV2>());
 
 mod layout;

@@ -24,6 +24,11 @@ pub struct DeviceConfig {
     /// Number of virtqueues; each needs [`crate::Device::setup_queue`] before the device is
     /// attached.
     pub queue_count: u32,
+    /// Number of virtqueue groups: at least 1 with API version 1, 0 with version 0.
+    pub group_count: u32,
+    /// Number of address spaces: at least 1 with API version 1, 0 with version 0. They share the bounce
+    /// buffers' size among them.
+    pub address_space_count: u32,
     /// The configuration space, little-endian, at most a page.
     pub config: Vec<u8>,
 }
@@ -56,6 +61,14 @@ impl DeviceConfig {
             offset_of!(VduseDevConfig, vq_align),
             &QUEUE_ALIGN.to_ne_bytes(),
         );
+        put(
+            offset_of!(VduseDevConfig, ngroups),
+            &self.group_count.to_ne_bytes(),
+        );
+        put(
+            offset_of!(VduseDevConfig, nas),
+            &self.address_space_count.to_ne_bytes(),
+        );
         let config_size = self.config.len() as u32;
         put(
             offset_of!(VduseDevConfig, config_size),
@@ -78,6 +91,8 @@ mod tests {
             device_id: 2,
             features: 0x1122_3344_5566_7788,
             queue_count: 3,
+            group_count: 4,
+            address_space_count: 5,
             config: vec![0xaa; 96],
         };
         let bytes = config.encode();
@@ -87,8 +102,9 @@ mod tests {
         assert_eq!((u32_at(256), u32_at(260)), (0x0102_0304, 2));
         assert_eq!(bytes[264..272], 0x1122_3344_5566_7788_u64.to_ne_bytes());
         assert_eq!((u32_at(272), u32_at(276), u32_at(332)), (3, 4096, 96));
+        assert_eq!((u32_at(280), u32_at(284)), (4, 5));
         assert!(
-            bytes[280..332].iter().all(|&b| b == 0),
+            bytes[288..332].iter().all(|&b| b == 0),
             "reserved fields must be zero"
         );
         assert!(bytes[336..].iter().all(|&b| b == 0xaa));

@@ -1,6 +1,7 @@
 //! `/dev/vduse/control`: creates and destroys devices.
 
-use crate::{DeviceConfig, Name, ioctl};
+use crate::abi::{VDUSE_API_VERSION, VDUSE_API_VERSION_1};
+use crate::{DeviceConfig, Name, ProtocolFeatures, ioctl};
 use nix::errno::Errno;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -35,6 +36,15 @@ pub enum ControlError {
         /// The version asked for.
         version: u64,
     },
+    /// The kernel does not have these protocol features.
+    #[error(
+        "VDUSE protocol features {:#x} are not known to this kernel; ask it for those that are",
+        features.bits()
+    )]
+    Features {
+        /// Those asked for.
+        features: ProtocolFeatures,
+    },
     /// Anything else.
     #[error("{PATH}: {operation} failed: {reason}")]
     Other {
@@ -62,7 +72,7 @@ pub enum CreateError {
         "VDUSE device {name} was refused by the kernel (EINVAL): check device id ({device_id}), \
          features ({features:#x}: bit 33 is required, bit 11 forbidden for block), queues \
          ({queue_count} of at most 65535), configuration space ({config_len} bytes of at most a \
-         page), and that API version 0 was set"
+         page), and the API version: 0 has neither groups nor address spaces, 1 has some of both"
     )]
     Invalid {
         /// The name.
@@ -141,13 +151,47 @@ impl Control {
         Ok(Self { file })
     }
 
-    /// Sets the API version of devices created through this file (`VDUSE_SET_API_VERSION`).
+    /// Sets the API version of devices created through this file (`VDUSE_SET_API_VERSION`): 0, or 1
+    /// since Linux 7.0.
     ///
-    /// Call this with 0 before [`Control::create`]: this crate describes version 0.
+    /// Call this before [`Control::create`]: the kernel's default is not the same everywhere.
     pub fn set_api_version(&self, version: u64) -> Result<(), ControlError> {
         ioctl::set_api_version(self.as_fd(), version).map_err(|errno| match errno {
             Errno::EINVAL => ControlError::ApiVersion { version },
             _ => other("VDUSE_SET_API_VERSION", errno),
+        })
+    }
+
+    /// Sets the newest API version that both the kernel and this crate know. Returns it.
+    pub fn set_newest_api_version(&self) -> Result<u64, ControlError> {
+        let version = match self.set_api_version(VDUSE_API_VERSION_1) {
+            Ok(()) => return Ok(VDUSE_API_VERSION_1),
+            Err(ControlError::ApiVersion { .. }) => VDUSE_API_VERSION,
+            Err(error) => return Err(error),
+        };
+        self.set_api_version(version).map(|()| version)
+    }
+
+    /// The protocol features of this kernel (`VDUSE_GET_FEATURES`): none before Linux 7.3.
+    pub fn features(&self) -> Result<ProtocolFeatures, ControlError> {
+        match ioctl::get_features(self.as_fd()) {
+            Ok(features) => Ok(ProtocolFeatures::from_bits_retain(features)),
+            // What the control file answers to every ioctl that it does not know.
+            Err(Errno::EINVAL) => Ok(ProtocolFeatures::empty()),
+            Err(errno) => Err(other("VDUSE_GET_FEATURES", errno)),
+        }
+    }
+
+    /// Sets the protocol features of devices created through this file (`VDUSE_SET_FEATURES`), out of
+    /// [`Control::features`]. They do not depend on the API version.
+    pub fn set_features(&self, features: ProtocolFeatures) -> Result<(), ControlError> {
+        if features.is_empty() && self.features()?.is_empty() {
+            // Before Linux 7.3 there is nothing to be set.
+            return Ok(());
+        }
+        ioctl::set_features(self.as_fd(), features.bits()).map_err(|errno| match errno {
+            Errno::EINVAL => ControlError::Features { features },
+            _ => other("VDUSE_SET_FEATURES", errno),
         })
     }
 
@@ -242,6 +286,13 @@ mod tests {
         let control = Control::open_at(file.path()).unwrap();
         let error = control.set_api_version(0).unwrap_err().to_string();
         assert!(error.contains("VDUSE_SET_API_VERSION"), "{error}");
+        let error = control.set_newest_api_version().unwrap_err().to_string();
+        assert!(error.contains("VDUSE_SET_API_VERSION"), "{error}");
+        let error = control.features().unwrap_err().to_string();
+        assert!(error.contains("VDUSE_GET_FEATURES"), "{error}");
+        let suspend = ProtocolFeatures::SUSPEND;
+        let error = control.set_features(suspend).unwrap_err().to_string();
+        assert!(error.contains("VDUSE_SET_FEATURES"), "{error}");
         let name = Name::try_from("d0").unwrap();
         assert!(matches!(
             control.destroy(&name),

@@ -1,11 +1,14 @@
 //! `/dev/vduse/NAME`: one device, its virtqueues, its IOTLB and its messages.
 
+mod address_space;
 mod error;
+mod reopen;
 mod umem;
 
+pub use address_space::AddressSpace;
 pub use error::{DeviceError, OpenError};
 
-use crate::abi::{MESSAGE_SIZE, VduseIotlbEntry, VduseIovaInfo, VduseVqConfig, VduseVqInfo};
+use crate::abi::{MESSAGE_SIZE, VduseIotlbEntry, VduseVqConfig, VduseVqInfo};
 use crate::{Access, IotlbEntry, IotlbInfo, Name, QueueInfo, Reply, Request, ioctl};
 use nix::errno::Errno;
 use std::fs::{File, OpenOptions};
@@ -31,12 +34,8 @@ impl Device {
     }
 
     fn open_at(folder: &Path, name: &Name) -> Result<Self, OpenError> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .custom_flags(libc::O_CLOEXEC | libc::O_NONBLOCK)
-            .open(folder.join(name.as_str()))
-            .map_err(|reason| OpenError::new(name, reason))?;
+        let path = folder.join(name.as_str());
+        let file = open(&path).map_err(|reason| OpenError::new(name, reason))?;
         Ok(Self {
             name: name.clone(),
             file,
@@ -72,11 +71,23 @@ impl Device {
     /// Declares a virtqueue and its largest size in descriptors (`VDUSE_VQ_SETUP`).
     ///
     /// To be done for every virtqueue before the device is attached. The driver wants powers of
-    /// two up to 32768, and before Linux 6.9 the same size for all queues.
+    /// two up to 32768, and before Linux 6.9 the same size for all queues. The virtqueue is in group 0.
+    /// With API version 1 it is [`DeviceError::Invalid`] once the driver has set `DRIVER_OK`.
     pub fn setup_queue(&self, index: u32, size_max: u16) -> Result<(), DeviceError> {
+        self.setup_queue_in_group(index, size_max, 0)
+    }
+
+    /// The same for a virtqueue in `group`, which must be 0 with API version 0.
+    pub fn setup_queue_in_group(
+        &self,
+        index: u32,
+        size_max: u16,
+        group: u32,
+    ) -> Result<(), DeviceError> {
         let config = VduseVqConfig {
             index,
             max_size: size_max,
+            group,
             ..Default::default()
         };
         ioctl::vq_setup(self.as_fd(), &config).map_err(self.failed("VDUSE_VQ_SETUP"))
@@ -111,7 +122,12 @@ impl Device {
         ioctl::vq_inject_irq(self.as_fd(), index).map_err(self.failed("VDUSE_VQ_INJECT_IRQ"))
     }
 
-    /// The first region that overlaps `start..=last`, and a file to map it with
+    /// The address space `asid`. Needs API version 1 for any other than 0.
+    pub fn address_space(&self, asid: u32) -> AddressSpace<'_> {
+        AddressSpace { device: self, asid }
+    }
+
+    /// The first region of address space 0 that overlaps `start..=last`, and a file to map it with
     /// (`VDUSE_IOTLB_GET_FD`); `None` where nothing is mapped.
     ///
     /// The file becomes close-on-exec right after the kernel has opened it: a process forked by
@@ -128,36 +144,19 @@ impl Device {
             Err(Errno::EINVAL) => return Ok(None),
             Err(errno) => return Err(self.failed(OPERATION)(errno)),
         };
-        let access = Access::from_kernel(entry.perm)
-            .ok_or_else(|| self.other(OPERATION, "the kernel gave an unknown permission"))?;
-        let VduseIotlbEntry {
-            offset,
-            start,
-            last,
-            ..
-        } = entry;
         Ok(Some(IotlbEntry {
             fd,
-            offset,
-            start,
-            last,
-            access,
+            offset: entry.offset,
+            start: entry.start,
+            last: entry.last,
+            access: self.access(OPERATION, entry.perm)?,
         }))
     }
 
-    /// The first region that overlaps `start..=last`, without a file (`VDUSE_IOTLB_GET_INFO`,
-    /// Linux 6.0); `None` where nothing is mapped.
+    /// The first region of address space 0 that overlaps `start..=last`, without a file
+    /// (`VDUSE_IOTLB_GET_INFO`, Linux 6.0); `None` where nothing is mapped.
     pub fn iotlb_info(&self, start: u64, last: u64) -> Result<Option<IotlbInfo>, DeviceError> {
-        let mut info = VduseIovaInfo {
-            start,
-            last,
-            ..Default::default()
-        };
-        match ioctl::iotlb_get_info(self.as_fd(), &mut info) {
-            Ok(()) => Ok(Some(info.into())),
-            Err(Errno::EINVAL) => Ok(None),
-            Err(errno) => Err(self.failed("VDUSE_IOTLB_GET_INFO")(errno)),
-        }
+        self.address_space(0).iotlb_info(start, last)
     }
 
     /// The next message of the kernel; `None` when there is none now.
@@ -203,6 +202,11 @@ impl Device {
         move |errno| DeviceError::new(&self.name, operation, errno)
     }
 
+    fn access(&self, operation: &'static str, perm: u8) -> Result<Access, DeviceError> {
+        Access::from_kernel(perm)
+            .ok_or_else(|| self.other(operation, "the kernel gave an unknown permission"))
+    }
+
     fn other(&self, operation: &'static str, reason: &'static str) -> DeviceError {
         let reason = io::Error::new(io::ErrorKind::InvalidData, reason);
         DeviceError::Other {
@@ -211,6 +215,15 @@ impl Device {
             reason,
         }
     }
+}
+
+/// Opens a node, close-on-exec and non-blocking.
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_CLOEXEC | libc::O_NONBLOCK)
+        .open(path)
 }
 
 impl AsFd for Device {

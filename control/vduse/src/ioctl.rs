@@ -2,11 +2,13 @@
 
 #![allow(unsafe_code)]
 
-use crate::abi::{self, VduseIotlbEntry, VduseIovaInfo, VduseIovaUmem, VduseVqInfo};
+use crate::abi::{
+    self, VduseIotlbEntry, VduseIotlbEntryV2, VduseIovaInfo, VduseIovaUmem, VduseVqInfo,
+};
 use crate::abi::{VduseConfigData, VduseDevConfig, VduseVqConfig, VduseVqEventfd};
 use nix::errno::Errno;
 use std::mem::size_of;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 type Result<T> = std::result::Result<T, Errno>;
 
@@ -18,7 +20,10 @@ mod raw {
     nix::ioctl_read_bad!(get_api_version, VDUSE_GET_API_VERSION, u64);
     nix::ioctl_write_ptr_bad!(set_api_version, VDUSE_SET_API_VERSION, u64);
     nix::ioctl_write_ptr_bad!(destroy_dev, VDUSE_DESTROY_DEV, [u8; VDUSE_NAME_MAX]);
+    nix::ioctl_read_bad!(get_features, VDUSE_GET_FEATURES, u64);
+    nix::ioctl_write_ptr_bad!(set_features, VDUSE_SET_FEATURES, u64);
     nix::ioctl_readwrite_bad!(iotlb_get_fd, VDUSE_IOTLB_GET_FD, VduseIotlbEntry);
+    nix::ioctl_readwrite_bad!(iotlb_get_fd2, VDUSE_IOTLB_GET_FD2, VduseIotlbEntryV2);
     nix::ioctl_read_bad!(dev_get_features, VDUSE_DEV_GET_FEATURES, u64);
     nix::ioctl_none_bad!(dev_inject_config_irq, VDUSE_DEV_INJECT_CONFIG_IRQ);
     nix::ioctl_write_ptr_bad!(vq_setup, VDUSE_VQ_SETUP, VduseVqConfig);
@@ -42,6 +47,20 @@ pub(crate) fn get_api_version(fd: BorrowedFd<'_>) -> Result<u64> {
 pub(crate) fn set_api_version(fd: BorrowedFd<'_>, version: u64) -> Result<()> {
     // SAFETY: the kernel reads one u64, which `version` is.
     unsafe { raw::set_api_version(fd.as_raw_fd(), &version) }.map(drop)
+}
+
+/// `VDUSE_GET_FEATURES`.
+pub(crate) fn get_features(fd: BorrowedFd<'_>) -> Result<u64> {
+    let mut features = 0;
+    // SAFETY: the kernel writes one u64, which `features` is.
+    unsafe { raw::get_features(fd.as_raw_fd(), &mut features) }?;
+    Ok(features)
+}
+
+/// `VDUSE_SET_FEATURES`.
+pub(crate) fn set_features(fd: BorrowedFd<'_>, features: u64) -> Result<()> {
+    // SAFETY: the kernel reads one u64, which `features` is.
+    unsafe { raw::set_features(fd.as_raw_fd(), &features) }.map(drop)
 }
 
 /// `VDUSE_CREATE_DEV` with an encoded `struct vduse_dev_config` and the configuration space that
@@ -74,8 +93,20 @@ pub(crate) fn destroy_dev(fd: BorrowedFd<'_>, name: &[u8; abi::VDUSE_NAME_MAX]) 
 pub(crate) fn iotlb_get_fd(fd: BorrowedFd<'_>, entry: &mut VduseIotlbEntry) -> Result<OwnedFd> {
     // SAFETY: the kernel reads and writes one `vduse_iotlb_entry`, which `entry` is.
     let file = unsafe { raw::iotlb_get_fd(fd.as_raw_fd(), entry) }?;
+    received(file)
+}
+
+/// `VDUSE_IOTLB_GET_FD2`: overwrites `entry` and returns the file, already close-on-exec.
+pub(crate) fn iotlb_get_fd2(fd: BorrowedFd<'_>, entry: &mut VduseIotlbEntryV2) -> Result<OwnedFd> {
+    // SAFETY: the kernel reads and writes one `vduse_iotlb_entry_v2`, which `entry` is.
+    let file = unsafe { raw::iotlb_get_fd2(fd.as_raw_fd(), entry) }?;
+    received(file)
+}
+
+/// Takes the file with the number that an ioctl gave.
+fn received(number: RawFd) -> Result<OwnedFd> {
     // SAFETY: the kernel just installed this number for us and nothing else knows it.
-    let file = unsafe { OwnedFd::from_raw_fd(file) };
+    let file = unsafe { OwnedFd::from_raw_fd(number) };
     // The kernel installs the file without O_CLOEXEC.
     nix::fcntl::fcntl(
         &file,

@@ -5,6 +5,7 @@ pub mod abi;
 mod config;
 mod control;
 mod device;
+mod features;
 mod ioctl;
 mod iotlb;
 mod message;
@@ -14,7 +15,8 @@ pub mod sysfs;
 
 pub use config::DeviceConfig;
 pub use control::{Control, ControlError, CreateError, DestroyError};
-pub use device::{Device, DeviceError, OpenError};
+pub use device::{AddressSpace, Device, DeviceError, OpenError};
+pub use features::ProtocolFeatures;
 pub use iotlb::{Access, IotlbEntry, IotlbInfo};
 pub use message::{Reply, Request, RequestKind};
 pub use name::{Name, NameError};

@@ -5,7 +5,9 @@
 use crate::PackedState;
 use crate::abi::{
     MESSAGE_SIZE, VDUSE_GET_VQ_STATE, VDUSE_REQ_RESULT_FAILED, VDUSE_REQ_RESULT_OK,
-    VDUSE_SET_STATUS, VDUSE_UPDATE_IOTLB, VduseDevRequest, VduseDevResponse,
+    VDUSE_SET_STATUS, VDUSE_SET_VQ_GROUP_ASID, VDUSE_SET_VQ_READY, VDUSE_SUSPEND,
+    VDUSE_UPDATE_IOTLB, VduseDevRequest, VduseDevResponse, VduseIovaRangeV2, VduseVqGroupAsid,
+    VduseVqReady,
 };
 use std::mem::offset_of;
 
@@ -37,12 +39,34 @@ pub enum RequestKind {
     },
     /// Mappings in this range changed: forget them before answering.
     UpdateIotlb {
+        /// The address space; 0 with API version 0.
+        asid: u32,
         /// First IOVA.
         start: u64,
         /// Last IOVA, inclusive.
         last: u64,
     },
-    /// A message that API version 0 does not have: answer [`Reply::Failed`].
+    /// The driver gives a virtqueue group another address space (API version 1, before `DRIVER_OK`).
+    SetGroupAsid {
+        /// The group.
+        group: u32,
+        /// Its address space from now on.
+        asid: u32,
+    },
+    /// The driver enables or disables a virtqueue ([`crate::ProtocolFeatures::QUEUE_READY`]).
+    ///
+    /// [`crate::QueueInfo::ready`] follows only after the answer, and interrupts before that are lost.
+    /// [`Reply::Failed`] breaks the device.
+    SetQueueReady {
+        /// The virtqueue.
+        index: u32,
+        /// Whether it is enabled.
+        ready: bool,
+    },
+    /// The device is to finish what it has taken and to take nothing more until its reset
+    /// ([`crate::ProtocolFeatures::SUSPEND`]). From the answer on, the kernel drops its interrupts.
+    Suspend,
+    /// A message that this crate does not know: answer [`Reply::Failed`].
     Unknown {
         /// The kernel's number for it.
         kind: u32,
@@ -67,7 +91,7 @@ pub enum Reply {
 }
 
 impl Request {
-    /// Decodes what one `read` of the device gave.
+    /// Decodes what one `read` of the device gave. The kernel zeroes what a message does not use.
     pub fn decode(bytes: &[u8; MESSAGE_SIZE]) -> Self {
         let kind = match u32_at(bytes, offset_of!(VduseDevRequest, kind)) {
             VDUSE_GET_VQ_STATE => RequestKind::GetQueueState {
@@ -77,9 +101,19 @@ impl Request {
                 status: bytes[REQUEST_PAYLOAD],
             },
             VDUSE_UPDATE_IOTLB => RequestKind::UpdateIotlb {
-                start: u64_at(bytes, REQUEST_PAYLOAD),
-                last: u64_at(bytes, REQUEST_PAYLOAD + 8),
+                asid: u32_at(bytes, REQUEST_PAYLOAD + offset_of!(VduseIovaRangeV2, asid)),
+                start: u64_at(bytes, REQUEST_PAYLOAD + offset_of!(VduseIovaRangeV2, start)),
+                last: u64_at(bytes, REQUEST_PAYLOAD + offset_of!(VduseIovaRangeV2, last)),
             },
+            VDUSE_SET_VQ_GROUP_ASID => RequestKind::SetGroupAsid {
+                group: u32_at(bytes, REQUEST_PAYLOAD + offset_of!(VduseVqGroupAsid, group)),
+                asid: u32_at(bytes, REQUEST_PAYLOAD + offset_of!(VduseVqGroupAsid, asid)),
+            },
+            VDUSE_SET_VQ_READY => RequestKind::SetQueueReady {
+                index: u32_at(bytes, REQUEST_PAYLOAD + offset_of!(VduseVqReady, num)),
+                ready: u32_at(bytes, REQUEST_PAYLOAD + offset_of!(VduseVqReady, ready)) != 0,
+            },
+            VDUSE_SUSPEND => RequestKind::Suspend,
             kind => RequestKind::Unknown { kind },
         };
         Self {
@@ -175,12 +209,34 @@ mod tests {
                 kind: RequestKind::SetStatus { status: 0x0f }
             }
         );
+    }
+
+    #[test]
+    fn a_range_has_an_address_space() {
         let range = [0x1000_u64.to_ne_bytes(), u64::MAX.to_ne_bytes()].concat();
-        let iotlb = RequestKind::UpdateIotlb {
-            start: 0x1000,
-            last: u64::MAX,
-        };
-        assert_eq!(request(2, 3, &range), Request { id: 3, kind: iotlb });
+        for asid in [0, 7] {
+            let payload = [range.as_slice(), &u32::to_ne_bytes(asid)].concat();
+            let kind = RequestKind::UpdateIotlb {
+                asid,
+                start: 0x1000,
+                last: u64::MAX,
+            };
+            assert_eq!(request(2, 3, &payload), Request { id: 3, kind });
+        }
+    }
+
+    #[test]
+    fn what_linux_7_added_is_decoded() {
+        let words = |first: u32, second: u32| [first.to_ne_bytes(), second.to_ne_bytes()].concat();
+        let (group, asid) = (2, 3);
+        let mapped = request(3, 5, &words(group, asid)).kind;
+        assert_eq!(mapped, RequestKind::SetGroupAsid { group, asid });
+        for (word, ready) in [(1, true), (0, false)] {
+            let enabled = request(4, 6, &words(9, word)).kind;
+            assert_eq!(enabled, RequestKind::SetQueueReady { index: 9, ready });
+        }
+        let suspend = request(5, 7, &[]);
+        assert_eq!((suspend.id, suspend.kind), (7, RequestKind::Suspend));
     }
 
     #[test]

@@ -78,16 +78,15 @@ pub enum DeviceError {
         /// What the kernel checks in this operation.
         hint: &'static str,
     },
-    /// The kernel is too old for the operation.
-    #[error(
-        "VDUSE device {name}: {operation} is not known to this kernel; upgrade to Linux 6.0 or \
-         newer"
-    )]
+    /// The kernel is too old for the operation, or the device's API version is.
+    #[error("VDUSE device {name}: {operation} is not known to this kernel; it takes {needed}")]
     Unsupported {
         /// The name.
         name: Name,
         /// The operation.
         operation: &'static str,
+        /// What has it.
+        needed: &'static str,
     },
     /// The memory could not be pinned.
     #[error(
@@ -147,7 +146,14 @@ impl DeviceError {
                 operation,
                 hint: hint(operation),
             },
-            Errno::ENOTTY => Self::Unsupported { name, operation },
+            Errno::ENOTTY => Self::Unsupported {
+                name,
+                operation,
+                needed: match operation {
+                    "VDUSE_IOTLB_GET_FD2" => "Linux 7.0 and a device of API version 1",
+                    _ => "Linux 6.0",
+                },
+            },
             Errno::ENOMEM if operation == "VDUSE_IOTLB_REG_UMEM" => {
                 Self::MemoryLock { name, operation }
             }
@@ -167,13 +173,18 @@ fn hint(operation: &str) -> &'static str {
         "VDUSE_DEV_SET_CONFIG" => {
             "the bytes must be at least one and lie inside the configuration space"
         }
-        "VDUSE_DEV_INJECT_CONFIG_IRQ" => "the driver has not set DRIVER_OK; wait until it has",
+        "VDUSE_DEV_INJECT_CONFIG_IRQ" => {
+            "the driver has not set DRIVER_OK, or it suspended the device; wait until it sets it"
+        }
         "VDUSE_VQ_INJECT_IRQ" => {
-            "there is no such virtqueue, or the driver has not set DRIVER_OK; wait until it has"
+            "there is no such virtqueue, or the driver has not set DRIVER_OK, or it suspended the \
+             device; wait until it sets it"
         }
-        "VDUSE_VQ_SETUP" | "VDUSE_VQ_GET_INFO" => {
-            "there is no such virtqueue; create the device with more"
+        "VDUSE_VQ_SETUP" => {
+            "there is no such virtqueue or group, or API version 1 and the driver has set DRIVER_OK; \
+             create the device with more, and do it before"
         }
+        "VDUSE_VQ_GET_INFO" => "there is no such virtqueue; create the device with more",
         "VDUSE_VQ_SETUP_KICKFD" => "there is no such virtqueue, or the file is no eventfd",
         "VDUSE_IOTLB_REG_UMEM" => {
             "give page-aligned memory for IOVA 0 and exactly bounce_size bytes, after the \

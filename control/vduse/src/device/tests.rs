@@ -117,6 +117,8 @@ fn errors_are_told_apart() {
         device.iotlb_info(0, 1),
         Err(DeviceError::Unsupported { .. })
     ));
+    let error = device.address_space(0).iotlb_fd(0, 1).unwrap_err();
+    assert!(error.to_string().contains("API version 1"), "{error}");
     assert!(matches!(
         device.queue_info(0),
         Err(DeviceError::Unsupported { .. })

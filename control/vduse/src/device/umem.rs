@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code)]
 
-use super::{Device, DeviceError};
+use super::{AddressSpace, Device, DeviceError};
 use crate::abi::VduseIovaUmem;
 use crate::ioctl;
 use std::os::fd::AsFd;
@@ -28,26 +28,49 @@ impl Device {
         iova: u64,
         size: u64,
     ) -> Result<(), DeviceError> {
-        let uaddr = memory.as_ptr().expose_provenance() as u64;
-        let umem = VduseIovaUmem {
-            uaddr,
-            iova,
-            size,
-            ..Default::default()
-        };
-        // SAFETY: the caller promises what `iotlb_reg_umem` asks of the memory at `uaddr`.
-        unsafe { ioctl::iotlb_reg_umem(self.as_fd(), &umem) }
-            .map_err(self.failed("VDUSE_IOTLB_REG_UMEM"))
+        // SAFETY: the caller promises the same.
+        unsafe { self.address_space(0).register_umem(memory, iova, size) }
     }
 
     /// Goes back to the kernel's bounce pages; what is in use is copied over
     /// (`VDUSE_IOTLB_DEREG_UMEM`, Linux 6.0).
     pub fn deregister_umem(&self, iova: u64, size: u64) -> Result<(), DeviceError> {
+        self.address_space(0).deregister_umem(iova, size)
+    }
+}
+
+impl AddressSpace<'_> {
+    /// As [`Device::register_umem`], in this address space.
+    ///
+    /// # Safety
+    /// As there.
+    pub unsafe fn register_umem(
+        &self,
+        memory: NonNull<u8>,
+        iova: u64,
+        size: u64,
+    ) -> Result<(), DeviceError> {
+        let umem = VduseIovaUmem {
+            uaddr: memory.as_ptr().expose_provenance() as u64,
+            iova,
+            size,
+            asid: self.asid,
+            ..Default::default()
+        };
+        // SAFETY: the caller promises what `iotlb_reg_umem` asks of the memory at `uaddr`.
+        unsafe { ioctl::iotlb_reg_umem(self.device.as_fd(), &umem) }
+            .map_err(self.device.failed("VDUSE_IOTLB_REG_UMEM"))
+    }
+
+    /// As [`Device::deregister_umem`], in this address space.
+    pub fn deregister_umem(&self, iova: u64, size: u64) -> Result<(), DeviceError> {
         let umem = VduseIovaUmem {
             iova,
             size,
+            asid: self.asid,
             ..Default::default()
         };
-        ioctl::iotlb_dereg_umem(self.as_fd(), &umem).map_err(self.failed("VDUSE_IOTLB_DEREG_UMEM"))
+        ioctl::iotlb_dereg_umem(self.device.as_fd(), &umem)
+            .map_err(self.device.failed("VDUSE_IOTLB_DEREG_UMEM"))
     }
 }
