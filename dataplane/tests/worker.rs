@@ -294,6 +294,57 @@ fn a_stopped_queue_is_left_alone_and_goes_on_where_it_was() {
 }
 
 #[test]
+fn a_paused_queue_is_left_alone_and_goes_on_with_the_next_memory() {
+    let mut rig = Rig::ram(PollMode::Busy);
+    for sector in 0..5 {
+        rig.read(sector, 512);
+    }
+    let Answer::Stopped(report) = rig.ask(Command::Pause) else {
+        panic!("not paused")
+    };
+    assert_eq!(report.state, at(5));
+    rig.driver.read(0, 512).unwrap();
+    rig.publish();
+    std::thread::sleep(Duration::from_millis(20));
+    assert_eq!(rig.driver.complete(), None, "a paused queue was served");
+    let table = rig.driver.memory().table();
+    let resumed = rig.ask(Command::Remap(table.clone()));
+    assert!(matches!(resumed, Answer::Started(Ok(state)) if Some(state) == at(5)));
+    assert_eq!(rig.wait().status, OK);
+    // What rests is forgotten with the rest.
+    rig.ask(Command::Pause);
+    assert_eq!(rig.stop().state, at(6));
+    let nothing = rig.ask(Command::Remap(table));
+    assert!(matches!(nothing, Answer::Started(Ok(state)) if Some(state) == at(0)));
+    rig.end();
+}
+
+#[test]
+fn a_queue_that_another_worker_left_is_recovered_without_being_served() {
+    let mut rig = Rig::ram(PollMode::Busy);
+    for sector in 0..5 {
+        rig.read(sector, 512);
+    }
+    rig.ask(Command::Pause);
+    rig.driver.read(0, 512).unwrap();
+    rig.publish();
+    // A worker knows nothing of the queue that it is given.
+    let queue = rig.driver.queue.config();
+    let table = rig.driver.memory().table();
+    let setup = pollux_dataplane::worker::QueueSetup {
+        queue,
+        table: table.clone(),
+    };
+    let recovered = rig.ask(Command::Recover(Box::new(setup)));
+    assert!(matches!(recovered, Answer::Started(Ok(state)) if Some(state) == at(5)));
+    std::thread::sleep(Duration::from_millis(20));
+    assert_eq!(rig.driver.complete(), None, "a paused queue was served");
+    rig.ask(Command::Remap(table));
+    assert_eq!(rig.wait().status, OK);
+    rig.end();
+}
+
+#[test]
 fn remapping_under_load_loses_nothing() {
     let mut rig = Rig::ram(PollMode::Busy);
     for sector in 0..100 {

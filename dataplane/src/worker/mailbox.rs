@@ -26,12 +26,18 @@ pub enum Command {
     /// Serve the queue at this place where a worker that was killed left it, and interrupt its driver. Answered
     /// by [`Answer::Started`].
     TakeOver(Box<QueueSetup>),
+    /// Find out where a worker that was killed left the queue at this place, which rests until the next
+    /// `Remap`. Answered by [`Answer::Started`].
+    Recover(Box<QueueSetup>),
     /// Finish what is in flight, then forget the queue and its memory. Answered by
     /// [`Answer::Stopped`].
     Stop,
     /// Finish what is in flight, then let go of the queue, with its log as it is: another process takes it over. One
     /// with more in flight than it can finish in time goes on. Answered by [`Answer::Left`].
     Leave,
+    /// Finish what is in flight, then let the queue rest until the next `Remap`, without its memory. Should
+    /// this process be killed meanwhile, the next one knows where. Answered by [`Answer::Stopped`].
+    Pause,
     /// Finish what is in flight, then use this memory. Answered by [`Answer::Started`], with zeros
     /// when no queue is served. A queue that is not in this memory rests until the next `Remap`; one
     /// that the driver broke stays broken.

@@ -271,8 +271,14 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
         let answer = match command {
             Command::Start(setup) => Answer::Started(self.start(&setup)),
             Command::TakeOver(setup) => Answer::Started(self.take_over(&setup)),
+            Command::Recover(setup) => {
+                let taken_over = self.take_over(&setup);
+                self.pause();
+                Answer::Started(taken_over)
+            }
             Command::Stop => Answer::Stopped(self.stop()),
             Command::Leave => Answer::Left(self.leave()),
+            Command::Pause => Answer::Stopped(self.pause()),
             Command::Remap(table) => Answer::Started(self.remap(table)),
             Command::Resize(geometry) => {
                 self.resize(geometry);
@@ -343,11 +349,17 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
 
     /// Goes on in the memory of `table`.
     fn remap(&mut self, table: Arc<RegionTable>) -> Result<RingState, SetupError> {
+        self.pause();
+        self.resume(table)
+    }
+
+    /// Finishes what is in flight, and lets go of the queue's memory.
+    fn pause(&mut self) -> Report {
         let report = self.drain();
         if let Some(poller) = self.poller.take() {
             self.resting = Some(poller.rest(report));
         }
-        self.resume(table)
+        report
     }
 
     /// Serves the queue that rests, if any. One that is not in the memory of `table` rests on until the
@@ -394,14 +406,15 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
     }
 
     fn stop(&mut self) -> Report {
-        let report = match self.resting.take() {
+        let rest = self.resting.take();
+        let report = match &rest {
             Some(rest) => Report {
                 state: Some(rest.config.state()),
                 abandoned: 0,
             },
             None => self.drain(),
         };
-        if self.poller.take().is_some()
+        if (self.poller.take().is_some() || rest.is_some())
             && let Some(log) = &mut self.in_flight
         {
             log.end();
