@@ -206,8 +206,8 @@ async fn attach(
     Path(name): Path<String>,
     Json(AttachBody { driver }): Json<AttachBody>,
 ) -> Result<Json<AttachedBody>, Refusal> {
-    let name = api.find(&name)?.name;
-    let attached = blocking(move || vdpa::attach(&name, driver)).await?;
+    let Served { name, asker } = api.find(&name)?;
+    let attached = blocking(move || asker.attach(&name, driver)).await?;
     let attached = attached.map_err(|e| Refusal(StatusCode::CONFLICT, e.to_string()))?;
     let node = attached.node.map(|node| node.display().to_string());
     Ok(Json(AttachedBody {

@@ -286,10 +286,14 @@ impl Daemon {
         driver: Driver,
         watch: &mut impl FnMut(&Event),
     ) -> Result<bool, DaemonError> {
+        let served = self.devices.iter().find(|device| device.name == *name);
+        let Some(asker) = served.map(|device| device.control.asker()) else {
+            return Ok(true);
+        };
         let (name, sender) = (name.clone(), self.sender.clone());
         let label = name.to_string();
         std::thread::spawn(move || {
-            let attached = vdpa::attach(&name, driver);
+            let attached = asker.attach(&name, driver);
             // The daemon waits for this, so it listens.
             let _ = sender.send(Wake::Attached(name, attached));
         });

@@ -4,25 +4,19 @@ use std::path::Path;
 use std::sync::Arc;
 
 use pollux_dataplane::backend::DiskError;
-use pollux_dataplane::blk::{ConfigSpace, Features};
 use pollux_dataplane::inflight::InFlightLog;
 use pollux_dataplane::worker::{SpawnError, WorkerConfig};
-use vduse::sysfs::{Sysfs, SysfsError};
+use vduse::sysfs::SysfsError;
 use vduse::{
-    Control, ControlError, CreateError, DestroyError, Device, DeviceConfig, DeviceError, Name,
-    OpenError,
+    Control, ControlError, CreateError, DestroyError, Device, DeviceError, Name, OpenError,
 };
 
 use super::notifier::VduseNotifier;
+use super::protocol::Protocol;
+use super::renew::Recipe;
 use super::trace::{DeviceState, Trace, TraceError};
 use super::workers::Workers;
 use super::{DeviceOptions, Disk, OptionsError};
-
-/// VIRTIO device ID of a block device.
-const DEVICE_ID_BLOCK: u32 = 2;
-
-/// Vendor ID shown on the vDPA bus: none of its own.
-const VENDOR_ID: u32 = 0;
 
 /// Why a device cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -115,6 +109,7 @@ pub struct Created {
     control: Control,
     device: Option<Arc<Device>>,
     name: Name,
+    recipe: Recipe,
     trace: Trace,
     log: InFlightLog,
     /// Made by another daemon, or destroyed already.
@@ -137,27 +132,12 @@ impl Created {
 
     fn make(options: &DeviceOptions, disk: &Disk, folder: &Path) -> Result<Self, ServeError> {
         let control = Control::open()?;
-        control.set_api_version(0)?;
-        let geometry = disk.geometry();
-        let config = ConfigSpace::new(
-            geometry,
-            options.queues,
-            options.queue_size,
-            options.ring_features,
-        );
+        let protocol = Protocol::negotiate(&control)?;
+        let recipe = Recipe::new(options, disk, protocol);
+        control.create(&recipe.config)?;
         let name = options.name.clone();
-        control.create(&DeviceConfig {
-            name: name.clone(),
-            vendor_id: VENDOR_ID,
-            device_id: DEVICE_ID_BLOCK,
-            features: Features::offered(geometry, options.queues, options.ring_features).bits(),
-            queue_count: u32::from(options.queues),
-            group_count: 0,
-            address_space_count: 0,
-            config: config.as_bytes().to_vec(),
-        })?;
         let trace = Trace::new(folder, &name);
-        let log = match trace.begin(&DeviceState::new(options, disk)) {
+        let log = match trace.begin(&DeviceState::new(options, disk, protocol)) {
             Ok(log) => log,
             Err(error) => {
                 trace.remove();
@@ -169,12 +149,13 @@ impl Created {
             control,
             device: None,
             name,
+            recipe,
             trace,
             log,
             taken_over: false,
         };
         let device = Device::open(&created.name)?;
-        set_up(&device, options)?;
+        created.recipe.set_up(&device)?;
         created.device = Some(Arc::new(device));
         Ok(created)
     }
@@ -190,9 +171,11 @@ impl Created {
             return Err(ServeError::Exists { name });
         };
         let device = Device::open(&name)?;
+        let protocol = state.protocol();
+        let recipe = Recipe::new(options, disk, protocol);
         // Its daemon may have been killed before it came to this, or on the way to another size.
-        set_up(&device, options)?;
-        let wanted = DeviceState::new(options, disk);
+        recipe.set_up_again(&device)?;
+        let wanted = DeviceState::new(options, disk, protocol);
         if state != wanted {
             trace.write(&wanted)?;
         }
@@ -201,6 +184,7 @@ impl Created {
             device: Some(Arc::new(device)),
             log: trace.log(&state)?,
             name,
+            recipe,
             trace,
             taken_over: true,
         })
@@ -216,7 +200,7 @@ impl Created {
         let Some(state) = Trace::new(folder, &name).state()? else {
             return Ok(None);
         };
-        let differences = state.differences(&DeviceState::new(options, disk));
+        let differences = state.differences(&DeviceState::new(options, disk, state.protocol()));
         if !differences.is_empty() {
             return Err(ServeError::Differs { name, differences });
         }
@@ -234,6 +218,11 @@ impl Created {
     /// Returns whether another daemon made the device.
     pub(super) fn is_taken_over(&self) -> bool {
         self.taken_over
+    }
+
+    /// Returns what the kernel was told of the device.
+    pub(super) fn recipe(&self) -> &Recipe {
+        &self.recipe
     }
 
     /// Returns the open device.
@@ -315,17 +304,6 @@ impl Drop for Created {
             Err(error) => tracing::error!("{error}"),
         }
     }
-}
-
-/// Tells the kernel what it cannot be told at the creation of the device.
-fn set_up(device: &Device, options: &DeviceOptions) -> Result<(), ServeError> {
-    for index in 0..options.queues {
-        device.setup_queue(u32::from(index), options.queue_size)?;
-    }
-    if let Some(seconds) = options.msg_timeout_s {
-        Sysfs::new(device.name()).set_msg_timeout_s(seconds)?;
-    }
-    Ok(())
 }
 
 /// Returns the name of the worker of queue `index`: threads have 15 bytes.

@@ -16,6 +16,7 @@ use super::thread::ControlThread;
 use super::{
     Created, DeviceOptions, DeviceSnapshot, Disk, Moment, ResizeError, Resized, ServeError,
 };
+use crate::vdpa::{self, AttachError, Attached, Driver};
 
 /// How long an answer of the control thread is waited for. A worker's bound, and some.
 const ANSWER_WAIT: Duration = Duration::from_secs(20);
@@ -30,6 +31,8 @@ pub(super) enum Ask {
         force: bool,
         answer: Sender<Result<(Resized, Option<File>), ResizeError>>,
     },
+    /// Be ready for an attach; answered with what is in its way.
+    Renew(Sender<Result<(), ServeError>>),
     End,
 }
 
@@ -82,6 +85,29 @@ impl Asker {
             synced.map_err(|reason| ResizeError::Sync { name, reason })?;
             Ok(resized)
         }))
+    }
+}
+
+impl Asker {
+    /// Attaches the device to `driver`, made anew before where that takes it. Blocks as [`vdpa::attach`] does.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachError`] when it cannot be.
+    pub fn attach(&self, name: &Name, driver: Driver) -> Result<Attached, AttachError> {
+        let (sender, receiver) = channel();
+        // A thread that has ended drops the sender.
+        let _ = self.asks.send(Ask::Renew(sender));
+        let _ = self.wake.write(1);
+        let refuse = |reason: String| AttachError::Stale {
+            name: name.clone(),
+            reason,
+        };
+        let renewed = receiver
+            .recv()
+            .map_err(|_| refuse("its threads have ended".into()))?;
+        renewed.map_err(|error| refuse(error.to_string()))?;
+        vdpa::attach(name, driver)
     }
 }
 
@@ -198,11 +224,10 @@ impl Prepared {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let wake = Arc::new(EventFd::from_flags(flags).map_err(|e| refuse(e.into()))?);
         let (asks, inbox) = channel();
-        let trace = created.trace().clone();
         let mut control = ControlThread::new(
             options,
             disk,
-            trace,
+            &created,
             device,
             workers,
             Arc::clone(&wake),

@@ -141,6 +141,14 @@ impl<'device> Undertaker<'device> {
                 }
                 Reply::Ok
             }
+            RequestKind::SetQueueReady { index, ready } => {
+                self.queues.retain(|(queue, _)| ready || *queue != index);
+                Reply::Ok
+            }
+            RequestKind::Suspend => {
+                self.stop();
+                Reply::Ok
+            }
             _ => Reply::Failed,
         }
     }

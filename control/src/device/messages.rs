@@ -23,12 +23,14 @@ impl ControlThread {
     /// asked again.
     pub(super) fn take_over(&mut self) {
         self.taken_over = true;
+        self.was_attached = true;
         // The one that was killed may have been about to tell of another size.
         let geometry = self.disk.geometry().clone();
         match self.tell_capacity(&geometry) {
             Ok(()) => {}
             // The driver has not set DRIVER_OK: the message that does so starts the queues.
-            Err(DeviceError::Invalid { .. }) => return,
+            Err(DeviceError::Invalid { .. }) if !self.recipe.is_driver_ok(&self.device) => return,
+            Err(DeviceError::Invalid { .. }) => self.suspended = true,
             Err(error) => {
                 error!("{error}");
                 self.problem = Some(error.to_string());
@@ -54,10 +56,17 @@ impl ControlThread {
 
     fn answer(&mut self, request: &Request) {
         debug!(device = %self.options.name, ?request, "message");
+        self.was_attached = true;
         let reply = match request.kind {
             RequestKind::SetStatus { status } => self.set_status(status),
             RequestKind::GetQueueState { index } => self.queue_state(index),
-            RequestKind::UpdateIotlb { .. } => self.update_memory(),
+            RequestKind::UpdateIotlb { asid: 0, .. } => self.update_memory(),
+            // The only group there is, and the only address space.
+            RequestKind::SetGroupAsid { group: 0, asid: 0 } => Reply::Ok,
+            RequestKind::SetQueueReady { index, ready } => {
+                self.set_queue_ready(index as usize, ready)
+            }
+            RequestKind::Suspend => self.suspend(),
             other => {
                 warn!(device = %self.options.name, "a message that is not known: {other:?}");
                 Reply::Failed
@@ -116,8 +125,7 @@ impl ControlThread {
             self.problem = Some(reason);
             return;
         }
-        self.ready_until = Some(Instant::now() + READY_WAIT);
-        self.start_ready_queues(start);
+        self.start_queues(start);
         info!(device = %self.options.name, "driver is ready, features {:#x}", self.features);
     }
 
@@ -126,28 +134,54 @@ impl ControlThread {
         Ok(())
     }
 
-    pub(super) fn start_ready_queues(&mut self, start: Start) {
-        let mut waiting = false;
-        for index in 0..self.workers.len() {
-            if self.workers.is_serving(index) {
-                continue;
-            }
-            match self.device.queue_info(index as u32) {
-                Ok(info) if info.ready && info.size > 0 => self.start_queue(index, &info, start),
-                Ok(_) => waiting = true,
-                Err(error) => warn!("{error}"),
-            }
-        }
-        if !waiting
-            || self
-                .ready_until
-                .is_some_and(|until| Instant::now() >= until)
-        {
+    /// Serves all queues that are ready now, and those that become so.
+    pub(super) fn start_queues(&mut self, start: Start) {
+        self.awaited = (0..self.workers.len()).collect();
+        self.ready_until = Some(Instant::now() + READY_WAIT);
+        self.start_ready_queues(start);
+        if self.recipe.protocol.tells_ready() {
+            self.awaited.clear();
             self.ready_until = None;
         }
     }
 
+    pub(super) fn start_ready_queues(&mut self, start: Start) {
+        for index in std::mem::take(&mut self.awaited) {
+            if self.workers.is_serving(index) {
+                continue;
+            }
+            match self.device.queue_info(index as u32) {
+                Ok(info) if info.ready && info.size > 0 && !self.suspended => {
+                    self.start_queue(index, &info, start);
+                }
+                // One that was disabled, or suspended, goes on from where it was. Nothing else tells.
+                Ok(info) if start == Start::TakenOver && info.size > 0 && self.keeps_paused() => {
+                    let queue = queue_config(&info, self.features.bits());
+                    let table = Arc::clone(&self.table);
+                    self.workers.recover(index, QueueSetup { queue, table });
+                }
+                Ok(_) => {
+                    self.awaited.insert(index);
+                }
+                Err(error) => warn!("{error}"),
+            }
+        }
+        let is_over = |until| Instant::now() >= until;
+        if self.ready_until.is_some_and(is_over) {
+            self.awaited.clear();
+            self.ready_until = None;
+        }
+    }
+
+    /// Returns whether a queue may be set up and not be served.
+    fn keeps_paused(&self) -> bool {
+        self.suspended || self.recipe.protocol.tells_ready()
+    }
+
     fn start_queue(&mut self, index: usize, info: &QueueInfo, start: Start) {
+        if self.workers.resume(index, &self.table) {
+            return;
+        }
         let queue = queue_config(info, self.features.bits());
         let wanted = &self.options.interrupt_cpus;
         let cpus = self.workers.cpus();
@@ -160,8 +194,10 @@ impl ControlThread {
     }
 
     /// Takes everything out of use. Safe to answer the kernel afterwards.
-    fn stop(&mut self) {
+    pub(super) fn stop(&mut self) {
+        self.awaited.clear();
         self.ready_until = None;
+        self.suspended = false;
         self.interrupts.clear();
         self.workers.stop();
         // The kernel makes new memory at the next attach, and these pages would stay the old ones.

@@ -197,7 +197,7 @@ impl ControlThread {
     }
 
     fn state(&self) -> DeviceState {
-        DeviceState::new(&self.options, &self.disk)
+        DeviceState::new(&self.options, &self.disk, self.recipe.protocol)
     }
 
     /// Has the next daemon find `state`.

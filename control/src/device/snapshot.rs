@@ -14,7 +14,7 @@ pub struct DeviceSnapshot {
     pub capacity_bytes: u64,
     /// The device status byte (VIRTIO 1.3, 2.1).
     pub status: u8,
-    /// What the status means: `reset`, `probing`, `running`, `refused` or `broken`.
+    /// What the status means: `reset`, `probing`, `running`, `suspended`, `refused` or `broken`.
     pub state: String,
     /// Why the device is refused or broken.
     pub problem: Option<String>,
@@ -31,6 +31,10 @@ pub struct DeviceSnapshot {
     pub msg_timeout_s: Option<u32>,
     /// Whether a daemon that was killed had the device before.
     pub taken_over: bool,
+    /// Version of VDUSE's API that the device was made with.
+    pub api_version: u64,
+    /// What else the kernel and the device agreed on then: `queue_ready`, `suspend`.
+    pub protocol_features: Vec<String>,
     /// Its queues.
     pub queues: Vec<QueueStats>,
 }

@@ -1,5 +1,6 @@
 //! The control thread of a device: everything that can wake it, in one loop.
 
+use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -18,9 +19,10 @@ use vduse::sysfs::Sysfs;
 use super::handle::Ask;
 use super::interrupts::QueueInterrupts;
 use super::moment::Moment;
+use super::renew::Recipe;
 use super::trace::Trace;
 use super::workers::{Start, Workers};
-use super::{DeviceOptions, DeviceSnapshot, DeviceStatus, Disk, InterruptCpus};
+use super::{Created, DeviceOptions, DeviceSnapshot, DeviceStatus, Disk, InterruptCpus};
 use crate::vdpa;
 
 /// How often queues that are not ready yet are looked at.
@@ -28,6 +30,10 @@ const READY_POLL_MS: u8 = 5;
 
 /// How often the depth of a driver's queues is looked at: soon enough for a person, rare enough to cost nothing.
 const DEPTH_POLL_MS: u8 = 100;
+
+/// Whose event it is.
+const DEVICE: u64 = 0;
+const WAKE: u64 = 1;
 
 /// What can happen to a control thread.
 enum Event {
@@ -54,19 +60,26 @@ pub(super) struct ControlThread {
     pub(super) table: Arc<RegionTable>,
     /// Where the interrupts of each queue that is served are handled.
     pub(super) interrupts: Vec<QueueInterrupts>,
-    /// Until when queues that are not ready are looked at again.
+    /// Queues that may become ready, and are looked at until they are.
+    pub(super) awaited: BTreeSet<usize>,
+    /// Until when, if nothing tells.
     pub(super) ready_until: Option<Instant>,
+    /// The driver has suspended the device, until its reset.
+    pub(super) suspended: bool,
     /// Why the driver was refused, or the device is broken.
     pub(super) problem: Option<String>,
-    broken: bool,
+    pub(super) broken: bool,
     pub(super) taken_over: bool,
+    /// It was attached since it was made, or may have been.
+    pub(super) was_attached: bool,
+    pub(super) recipe: Recipe,
 }
 
 impl ControlThread {
     pub(super) fn new(
         options: DeviceOptions,
         disk: Disk,
-        trace: Trace,
+        created: &Created,
         device: Arc<Device>,
         workers: Workers,
         wake: Arc<EventFd>,
@@ -76,7 +89,7 @@ impl ControlThread {
             offered: Features::offered(disk.geometry(), options.queues, options.ring_features),
             capacity_bytes: disk.geometry().size_bytes(),
             disk,
-            trace,
+            trace: created.trace().clone(),
             options,
             device,
             workers,
@@ -86,10 +99,14 @@ impl ControlThread {
             features: Features::empty(),
             table: Arc::default(),
             interrupts: Vec::new(),
+            awaited: BTreeSet::new(),
             ready_until: None,
+            suspended: false,
             problem: None,
             broken: false,
             taken_over: false,
+            was_attached: false,
+            recipe: created.recipe().clone(),
         }
     }
 
@@ -105,14 +122,8 @@ impl ControlThread {
     }
 
     fn serve(&mut self) -> nix::Result<()> {
-        const DEVICE: u64 = 0;
-        const WAKE: u64 = 1;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        // EPOLLERR, which means broken, comes unasked.
-        epoll.add(
-            self.device.as_fd(),
-            EpollEvent::new(EpollFlags::EPOLLIN, DEVICE),
-        )?;
+        self.listen(&epoll)?;
         epoll.add(
             self.wake.as_fd(),
             EpollEvent::new(EpollFlags::EPOLLIN, WAKE),
@@ -135,7 +146,7 @@ impl ControlThread {
                         epoll.delete(self.device.as_fd())?;
                         self.set_broken();
                     }
-                    Event::Asked if self.answer_asks() => return Ok(()),
+                    Event::Asked if self.answer_asks(&epoll)? => return Ok(()),
                     Event::Asked => {}
                     Event::Tick => self.tick(),
                 }
@@ -145,7 +156,7 @@ impl ControlThread {
 
     fn timeout(&self) -> EpollTimeout {
         let follows = self.options.interrupt_cpus == InterruptCpus::Auto;
-        if self.ready_until.is_some() {
+        if !self.awaited.is_empty() {
             EpollTimeout::from(READY_POLL_MS)
         } else if follows && !self.interrupts.is_empty() {
             EpollTimeout::from(DEPTH_POLL_MS)
@@ -155,7 +166,7 @@ impl ControlThread {
     }
 
     fn tick(&mut self) {
-        if self.ready_until.is_some() {
+        if !self.awaited.is_empty() {
             self.start_ready_queues(Start::Fresh);
         }
         let (name, wanted) = (&self.options.name, &self.options.interrupt_cpus);
@@ -167,7 +178,7 @@ impl ControlThread {
     }
 
     /// Answers what other threads ask. Returns whether to end.
-    fn answer_asks(&mut self) -> bool {
+    fn answer_asks(&mut self, epoll: &Epoll) -> nix::Result<bool> {
         // Cleared before the inbox is looked at, so that no ask is overlooked.
         let _ = self.wake.read();
         while let Ok(ask) = self.inbox.try_recv() {
@@ -178,7 +189,7 @@ impl ControlThread {
                     let ends = left.is_some();
                     let _ = answer.send(left);
                     if ends {
-                        return true;
+                        return Ok(true);
                     }
                 }
                 Ask::Resize {
@@ -186,10 +197,25 @@ impl ControlThread {
                     force,
                     answer,
                 } => drop(answer.send(self.resize(size_bytes, force))),
-                Ask::End => return true,
+                Ask::Renew(answer) => {
+                    // It is not there when the device is broken.
+                    let _ = epoll.delete(self.device.as_fd());
+                    let renewed = self.renew();
+                    if !self.broken {
+                        self.listen(epoll)?;
+                    }
+                    let _ = answer.send(renewed);
+                }
+                Ask::End => return Ok(true),
             }
         }
-        false
+        Ok(false)
+    }
+
+    fn listen(&self, epoll: &Epoll) -> nix::Result<()> {
+        // EPOLLERR, which means broken, comes unasked.
+        let event = EpollEvent::new(EpollFlags::EPOLLIN, DEVICE);
+        epoll.add(self.device.as_fd(), event)
     }
 
     /// Lets go of all queues, for the next daemon. Returns since when they rest; none if one has too much in flight:
@@ -200,7 +226,7 @@ impl ControlThread {
             self.interrupts.clear();
             return Some(since);
         }
-        self.start_ready_queues(Start::TakenOver);
+        self.start_queues(Start::TakenOver);
         None
     }
 
@@ -217,6 +243,7 @@ impl ControlThread {
         let state = match (self.broken, &self.problem, self.status) {
             (true, _, _) => "broken",
             (false, Some(_), _) => "refused",
+            (false, None, _) if self.suspended => "suspended",
             (false, None, status) if status.is_driver_ok() => "running",
             (false, None, status) if !status.has_driver() => "reset",
             _ => "probing",
@@ -243,6 +270,8 @@ impl ControlThread {
             .into(),
             msg_timeout_s: Sysfs::new(&self.options.name).msg_timeout_s().ok(),
             taken_over: self.taken_over,
+            api_version: self.recipe.protocol.api_version,
+            protocol_features: self.recipe.protocol.feature_names(),
             queues: self.workers.stats(),
         }
     }

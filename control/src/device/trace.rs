@@ -11,6 +11,7 @@ use pollux_dataplane::inflight::{InFlightLog, LogError};
 use serde::{Deserialize, Serialize};
 use vduse::Name;
 
+use super::protocol::Protocol;
 use super::{DeviceOptions, Disk};
 
 /// Why there is no trace, or none that is of use.
@@ -60,12 +61,15 @@ pub struct DeviceState {
     queue_size: u16,
     /// Feature bits that were offered.
     features: u64,
+    /// How the kernel is spoken to, whatever a device that is made now would do.
+    #[serde(default)]
+    protocol: Protocol,
 }
 
 impl DeviceState {
     const VERSION: u32 = 1;
 
-    pub(super) fn new(options: &DeviceOptions, disk: &Disk) -> Self {
+    pub(super) fn new(options: &DeviceOptions, disk: &Disk, protocol: Protocol) -> Self {
         let geometry = disk.geometry();
         let serial = String::from_utf8_lossy(&geometry.serial);
         Self {
@@ -79,6 +83,7 @@ impl DeviceState {
             queues: options.queues,
             queue_size: options.queue_size,
             features: Features::offered(geometry, options.queues, options.ring_features).bits(),
+            protocol,
         }
     }
 
@@ -89,6 +94,10 @@ impl DeviceState {
             resized: true,
             ..self
         }
+    }
+
+    pub(super) fn protocol(&self) -> Protocol {
+        self.protocol
     }
 
     /// Returns what is not as in `wanted`, in words; empty when nothing differs.
@@ -231,6 +240,7 @@ mod tests {
             queues: 2,
             queue_size: 256,
             features: 0x10,
+            protocol: Protocol::default(),
         }
     }
 

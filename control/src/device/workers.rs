@@ -13,6 +13,8 @@ use tracing::{error, warn};
 
 use super::{LatencySnapshot, QueueState, QueueStats};
 
+mod rest;
+
 /// How a queue was left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Start {
@@ -28,6 +30,8 @@ pub(super) struct Slot {
     worker: Worker,
     cpu: usize,
     serving: bool,
+    /// The queue rests, with nothing in flight.
+    paused: bool,
     /// Where the queue stood when it was last asked.
     state: RingState,
     /// The command that it has not answered in time.
@@ -52,6 +56,7 @@ impl Workers {
             worker,
             cpu,
             serving: false,
+            paused: false,
             state: RingState::default(),
             unanswered: None,
             latency: new_histogram(),
@@ -80,7 +85,7 @@ impl Workers {
     }
 
     pub(super) fn is_serving(&self, index: usize) -> bool {
-        self.slots.get(index).is_some_and(|slot| slot.serving)
+        self.slots.get(index).is_some_and(Slot::is_polling)
     }
 
     /// Has worker `index` serve the queue in `setup`. A queue that cannot be served is shown as broken.
@@ -89,6 +94,7 @@ impl Workers {
             return;
         };
         slot.serving = true;
+        slot.paused = false;
         slot.state = setup.queue.state();
         slot.refused = None;
         let setup = Box::new(setup);
@@ -122,11 +128,12 @@ impl Workers {
 
     /// Has every worker leave its queue and the driver's memory. Returns whether all did in time.
     pub(super) fn stop(&mut self) -> bool {
-        let answers = self.ask_all(|| Command::Stop);
+        let answers = self.ask_all(|slot| slot.serving.then_some(Command::Stop));
         let mut all = true;
         for (index, (slot, answer)) in self.slots.iter_mut().zip(answers).enumerate() {
             let Some(answer) = answer else { continue };
             slot.serving = false;
+            slot.paused = false;
             slot.refused = None;
             let (device, queue) = (&self.name, index);
             match answer {
@@ -148,12 +155,12 @@ impl Workers {
     /// Has every worker let go of its queue for another process, with nothing in flight. Returns whether all did;
     /// those that did not go on.
     pub(super) fn leave(&mut self) -> bool {
-        let answers = self.ask_all(|| Command::Leave);
+        let answers = self.ask_all(|slot| slot.serving.then_some(Command::Leave));
         let mut all = true;
         for (slot, answer) in self.slots.iter_mut().zip(answers) {
             match answer {
                 None => {}
-                Some(Ok(Answer::Left(true))) => slot.serving = false,
+                Some(Ok(Answer::Left(true))) => (slot.serving, slot.paused) = (false, false),
                 Some(_) => all = false,
             }
         }
@@ -163,7 +170,8 @@ impl Workers {
     /// Has every worker that serves a queue use `table`. Returns whether all did in time; none has a
     /// request in flight in the old memory then.
     pub(super) fn remap(&mut self, table: &Arc<RegionTable>) -> bool {
-        let answers = self.ask_all(|| Command::Remap(Arc::clone(table)));
+        let remap = || Command::Remap(Arc::clone(table));
+        let answers = self.ask_all(|slot| slot.is_polling().then(remap));
         let mut all = true;
         for (slot, answer) in self.slots.iter_mut().zip(answers) {
             match answer {
@@ -213,7 +221,7 @@ impl Workers {
     /// Returns how far queue `index` got, with everything that was taken completed.
     pub(super) fn state(&mut self, index: usize, table: &Arc<RegionTable>) -> Option<RingState> {
         let slot = self.slots.get_mut(index)?;
-        if slot.serving && slot.refused.is_none() {
+        if slot.is_polling() && slot.refused.is_none() {
             match slot.ask(Command::Remap(Arc::clone(table)), deadline())? {
                 Answer::Started(Ok(state)) => slot.state = state,
                 _ => return None,
@@ -222,14 +230,16 @@ impl Workers {
         Some(slot.state)
     }
 
-    /// Posts a command to every worker that serves, then waits for all. `None` for those that do not
-    /// serve.
-    fn ask_all(&mut self, command: impl Fn() -> Command) -> Vec<Option<Result<Answer, ()>>> {
+    /// Posts each worker its `command`, if any, then waits for all. `None` for those without.
+    fn ask_all(
+        &mut self,
+        command: impl Fn(&Slot) -> Option<Command>,
+    ) -> Vec<Option<Result<Answer, ()>>> {
         let deadline = deadline();
         let posted: Vec<_> = self
             .slots
             .iter_mut()
-            .map(|slot| slot.serving.then(|| slot.post(command())))
+            .map(|slot| command(slot).map(|command| slot.post(command)))
             .collect();
         let answers = self.slots.iter_mut().zip(posted);
         answers
@@ -277,6 +287,11 @@ fn deadline() -> Instant {
 }
 
 impl Slot {
+    /// Returns whether its worker looks at a queue.
+    fn is_polling(&self) -> bool {
+        self.serving && !self.paused
+    }
+
     /// Posts `command` unless the worker still owes an answer. Returns its number.
     fn post(&mut self, command: Command) -> Option<u64> {
         if !self.listens() {
@@ -319,7 +334,7 @@ impl Slot {
         }
         let fault = self.worker.fault.load().map(|fault| fault.to_string());
         let fault = self.refused.clone().or(fault);
-        let state = match (&fault, self.unanswered, self.serving) {
+        let state = match (&fault, self.unanswered, self.is_polling()) {
             (_, Some(_), _) => QueueState::Stuck,
             (_, None, false) => QueueState::Unused,
             (Some(_), None, true) => QueueState::Broken,

@@ -92,6 +92,14 @@ pub enum AttachError {
         /// The driver.
         driver: Driver,
     },
+    /// What its last attach left is in the way, and could not be cleared.
+    #[error("cannot attach {name}: it could not be made anew for it: {reason}")]
+    Stale {
+        /// The device.
+        name: Name,
+        /// Why.
+        reason: String,
+    },
     /// A file in sysfs could not be used.
     #[error("cannot attach {name}: {}: {reason}", path.display())]
     Sysfs {

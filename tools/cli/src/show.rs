@@ -127,6 +127,11 @@ fn draw_device(device: &DeviceSnapshot) {
         device.node.as_deref().unwrap_or("-")
     ));
     line(format_args!("polling   {}", device.mode));
+    let protocol = [
+        &[format!("API {}", device.api_version)],
+        &device.protocol_features[..],
+    ];
+    line(format_args!("protocol  {}", protocol.concat().join(", ")));
     if let Some(seconds) = device.msg_timeout_s {
         line(format_args!(
             "timeout   {seconds} s for the daemon to answer, or to be followed by another"

@@ -16,6 +16,7 @@ mod doctor;
 mod guest;
 mod hostile;
 mod lifecycle;
+mod protocol;
 mod qemu;
 mod recovery;
 mod resize;

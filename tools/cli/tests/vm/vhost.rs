@@ -52,14 +52,27 @@ pub(crate) struct Device {
 impl Device {
     /// Opens `node` and starts `queues` queues with `features`.
     pub(crate) fn start(node: &Path, queues: u16, features: u64) -> Self {
-        let mut device = Self {
+        let mut device = Self::open(node);
+        device.set_up(queues, features);
+        device
+    }
+
+    /// Opens `node` and starts `queues` queues, which are not enabled.
+    pub(crate) fn start_disabled(node: &Path, queues: u16, features: u64) -> Self {
+        let mut device = Self::open(node);
+        device.map_rings();
+        device.negotiate(queues, features);
+        device.run();
+        device
+    }
+
+    fn open(node: &Path) -> Self {
+        Self {
             kernel: Kernel::open(node),
             memory: SharedMemory::new(1 << 20),
             queues: Vec::new(),
             kicks: Vec::new(),
-        };
-        device.set_up(queues, features);
-        device
+        }
     }
 
     /// Resets the device and starts it anew, with fresh memory.
@@ -89,6 +102,14 @@ impl Device {
     }
 
     fn negotiate_and_run(&mut self, queues: u16, features: u64) {
+        self.negotiate(queues, features);
+        for index in 0..u32::from(queues) {
+            self.kernel.enable(index, true);
+        }
+        self.run();
+    }
+
+    fn negotiate(&mut self, queues: u16, features: u64) {
         self.kernel.set_status(PRESENT);
         self.kernel.set_features(features);
         self.kernel.set_status(PRESENT | FEATURES_OK);
@@ -101,7 +122,24 @@ impl Device {
             .iter()
             .map(|queue| self.kernel.set_queue(queue))
             .collect();
+    }
+
+    fn run(&self) {
         self.kernel.set_status(PRESENT | FEATURES_OK | DRIVER_OK);
+    }
+
+    /// Offers a read of queue `index`. Returns whether it is answered before a good while has passed.
+    pub(crate) fn is_served(&mut self, index: usize) -> bool {
+        self.queues[index].prepare(&self.memory, queue::IN, 0, &[0; 512]);
+        self.publish(index);
+        let end = std::time::Instant::now() + std::time::Duration::from_millis(300);
+        while std::time::Instant::now() < end {
+            if self.queues[index].answer(&self.memory, &mut []).is_some() {
+                return true;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        false
     }
 
     /// Shows the device what was put into queue `index`.

@@ -62,6 +62,11 @@ mod ioctl {
     ioctl_write_ptr!(set_status, 0xaf, 0x72, u8);
     ioctl_read!(get_config, 0xaf, 0x73, [u32; 2]);
     ioctl_write_ptr!(set_vring_enable, 0xaf, 0x75, VringState);
+    ioctl_read!(get_as_num, 0xaf, 0x7a, u32);
+    ioctl_write_ptr!(set_group_asid, 0xaf, 0x7c, VringState);
+    ioctl_none!(suspend, 0xaf, 0x7d);
+    ioctl_none!(resume, 0xaf, 0x7e);
+    ioctl_read!(get_group_num, 0xaf, 0x81, u32);
 }
 
 /// The open node of a device.
@@ -111,7 +116,7 @@ impl Kernel {
         u64::from_le_bytes(config.bytes)
     }
 
-    /// Tells the device where `queue` is, and enables it. Returns the eventfd that kicks it.
+    /// Tells the device where `queue` is. Returns the eventfd that kicks it.
     pub(crate) fn set_queue(&self, queue: &Queue) -> OwnedFd {
         let fd = self.0.as_raw_fd();
         let index = u32::from(queue.index());
@@ -135,10 +140,47 @@ impl Kernel {
                 .and_then(|_| ioctl::set_vring_base(fd, &state(0)))
                 .and_then(|_| ioctl::set_vring_addr(fd, &areas))
                 .and_then(|_| ioctl::set_vring_kick(fd, &state(kick_fd)))
-                .and_then(|_| ioctl::set_vring_enable(fd, &state(1)))
         };
         set.expect("VHOST_SET_VRING_*");
         kick
+    }
+
+    /// Enables or disables queue `index`.
+    pub(crate) fn enable(&self, index: u32, enabled: bool) {
+        let value = u32::from(enabled);
+        // SAFETY: the kernel reads one structure.
+        unsafe { ioctl::set_vring_enable(self.0.as_raw_fd(), &VringState { index, value }) }
+            .expect("VHOST_VDPA_SET_VRING_ENABLE");
+    }
+
+    /// Suspends the device.
+    pub(crate) fn suspend(&self) -> nix::Result<()> {
+        // SAFETY: takes no argument.
+        unsafe { ioctl::suspend(self.0.as_raw_fd()) }.map(drop)
+    }
+
+    /// Has a suspended device go on.
+    pub(crate) fn resume(&self) -> nix::Result<()> {
+        // SAFETY: takes no argument.
+        unsafe { ioctl::resume(self.0.as_raw_fd()) }.map(drop)
+    }
+
+    /// Returns how many virtqueue groups and how many address spaces the device has.
+    pub(crate) fn groups_and_address_spaces(&self) -> (u32, u32) {
+        let (mut groups, mut address_spaces) = (0, 0);
+        // SAFETY: the kernel writes one u32 each.
+        let read = unsafe {
+            ioctl::get_group_num(self.0.as_raw_fd(), &mut groups)
+                .and_then(|_| ioctl::get_as_num(self.0.as_raw_fd(), &mut address_spaces))
+        };
+        read.expect("VHOST_VDPA_GET_GROUP_NUM, VHOST_VDPA_GET_AS_NUM");
+        (groups, address_spaces)
+    }
+
+    /// Gives virtqueue group `index` the address space `value`.
+    pub(crate) fn set_group_asid(&self, index: u32, value: u32) -> nix::Result<()> {
+        // SAFETY: the kernel reads one structure.
+        unsafe { ioctl::set_group_asid(self.0.as_raw_fd(), &VringState { index, value }) }.map(drop)
     }
 
     /// Returns the index of the next avail entry that the device will take.
