@@ -142,7 +142,7 @@ impl<'device> Undertaker<'device> {
                 Reply::Ok
             }
             RequestKind::SetQueueReady { index, ready } => {
-                self.queues.retain(|(queue, _)| ready || *queue != index);
+                self.queues.retain(|queue| ready || queue.index != index);
                 Reply::Ok
             }
             RequestKind::Suspend => {
