@@ -76,7 +76,8 @@ fn the_most_that_the_kernel_knows_is_agreed_on_and_outlives_the_daemon() {
 #[test]
 fn a_queue_is_left_alone_while_it_is_disabled_and_goes_on_where_it_was() {
     in_guest(|| {
-        let daemon = Daemon::serve("d0", "ram,size=64M", VHOST);
+        let options = [VHOST, &["--poll", "busy"]].concat();
+        let daemon = Daemon::serve("d0", "ram,size=64M", &options);
         let mut device = Device::start(&daemon.node(), 2, PLAIN);
         for round in 1..=5 {
             device.prove(0);
