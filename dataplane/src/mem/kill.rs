@@ -4,6 +4,10 @@
 //! Unit tests kill a thread's work, by unwinding it. A program built with the feature `kill-points` kills itself, as
 //! SIGKILL does, at the point whose number is in `POLLUX_KILL_POINT`, counted over all threads from 1.
 
+#[cfg(test)]
+pub(crate) use points::after;
+pub(crate) use points::point;
+
 #[cfg(not(any(test, feature = "kill-points")))]
 mod points {
     /// A place where the worker may be killed.
@@ -66,7 +70,3 @@ mod points {
         }
     }
 }
-
-#[cfg(test)]
-pub(crate) use points::after;
-pub(crate) use points::point;
