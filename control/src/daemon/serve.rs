@@ -9,7 +9,7 @@ use serde::Serialize;
 use vduse::Name;
 
 use super::claim::Claim;
-use super::{ClaimError, SOCKET_SUFFIX, signals, sockets};
+use super::{ClaimError, SOCKET_SUFFIX, pressure, signals, sockets};
 use crate::api::{ApiError, ApiServer, Client, ClientError, HandedOver, Served};
 use crate::device::{ControlHandle, DeviceOptions, Prepared, ServeError};
 use crate::vdpa::{self, AttachError, Attached, DetachError, Driver};
@@ -130,6 +130,7 @@ enum Wake {
 /// [`DaemonError`] for the first thing that cannot be had, with everything made until then unmade, or
 /// when something stays behind at the end.
 pub fn serve(request: ServeRequest, mut watch: impl FnMut(&Event)) -> Result<(), DaemonError> {
+    pressure::prepare();
     let (sender, wakes) = channel();
     signals::forward(sender.clone(), || Wake::Signal).map_err(DaemonError::Signals)?;
     let mut daemon = Daemon {

@@ -55,6 +55,15 @@ fn root(host: &Host) -> Finding {
     }
 }
 
+/// Lets a process raise its own limits.
+pub(super) const CAP_SYS_RESOURCE: u32 = 24;
+
+/// Returns whether this process has the capability of this number.
+pub(super) fn holds(host: &Host, bit: u32) -> bool {
+    let effective = host.field(STATUS, "CapEff").unwrap_or_default();
+    u64::from_str_radix(&effective, 16).unwrap_or(0) >> bit & 1 == 1
+}
+
 type Bad = fn(&'static str, String, String) -> Finding;
 
 fn capability(host: &Host, capability: &Capability, bad: Bad) -> Finding {
@@ -64,9 +73,7 @@ fn capability(host: &Host, capability: &Capability, bad: Bad) -> Finding {
         bit,
         purpose,
     } = capability;
-    let effective = host.field(STATUS, "CapEff").unwrap_or_default();
-    let effective = u64::from_str_radix(&effective, 16).unwrap_or(0);
-    if effective >> bit & 1 == 1 {
+    if holds(host, *bit) {
         return Finding::good(check, "held");
     }
     let remedy = format!("sudo pollux ..., or: setcap {word}+ep $(command -v pollux)");

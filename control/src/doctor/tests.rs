@@ -241,6 +241,12 @@ fn small_limits_and_few_huge_pages_are_raised_by_what_lacks() {
         "proc/self/limits",
         "Max locked memory         8388608  8388608  bytes",
     );
+    // The daemon raises it.
+    assert!(tree.examine().iter().all(|it| it.state == State::Good));
+    tree.put(
+        "proc/self/status",
+        "Uid:\t0\t0\t0\t0\nCapEff:\t000001fffeffffff",
+    );
     assert!(tree.remedy("RLIMIT_MEMLOCK").starts_with("ulimit -l"));
     let tree = Tree::good();
     tree.put(

@@ -1,5 +1,6 @@
 //! The thread itself: pinned, it polls its queue and listens to control, until it is told to end.
 
+use std::hint::black_box;
 use std::io;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -27,6 +28,9 @@ use crate::stats::{LatencyRecorder, QueueCounters};
 
 mod interrupt;
 mod sleep;
+
+/// Stack that a worker uses, and some: the segments of the longest chain are most of it.
+const STACK_BYTES: usize = 256 << 10;
 
 /// How to run a worker.
 #[derive(Debug)]
@@ -120,6 +124,7 @@ where
     // A poller watches the thread that it is on, so all of this is put together there.
     let body = move || {
         if pin(cpu, &pinned) {
+            touch_stack();
             Service {
                 end,
                 kick,
@@ -156,6 +161,12 @@ where
             thread,
         }),
     }
+}
+
+/// Has the pages of the stack exist that requests are served on, so that none comes into being under one.
+#[inline(never)]
+fn touch_stack() {
+    black_box([0_u8; STACK_BYTES]);
 }
 
 /// Pins the calling thread and reports whether that worked. Returns the same.
