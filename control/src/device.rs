@@ -22,6 +22,7 @@ mod snapshot;
 mod status;
 mod thread;
 mod trace;
+mod umem;
 mod workers;
 
 pub use backend::{BackendSpec, BackendSpecError, Disk, SizeError, parse_size};
@@ -36,3 +37,4 @@ pub use resize::{ResizeError, Resized};
 pub use snapshot::{DeviceSnapshot, LatencySnapshot, QueueState, QueueStats};
 pub use status::{DeviceStatus, Step};
 pub use trace::{DeviceState, TraceError};
+pub use umem::UmemKind;

@@ -13,6 +13,7 @@ use tracing::error;
 use vduse::Name;
 
 use super::thread::ControlThread;
+use super::umem::Umem;
 use super::{
     Created, DeviceOptions, DeviceSnapshot, Disk, Moment, ResizeError, Resized, ServeError,
 };
@@ -165,8 +166,12 @@ pub struct Prepared {
     options: DeviceOptions,
     cpus: Vec<usize>,
     disk: Disk,
+    umem: Umem,
     folder: PathBuf,
 }
+
+/// VDUSE's own size of a bounce region, in bytes.
+const BOUNCE_BYTES_DEFAULT: u64 = 64 << 20;
 
 impl Prepared {
     /// Checks `options`, opens the disk, and does what takes time and can be done before. `folder` is where the next daemon finds what it needs to take over.
@@ -178,9 +183,12 @@ impl Prepared {
         let cpus = options.check()?;
         let open = options.backend.open(options.name.as_str());
         let backend = options.backend.to_string();
+        let disk = open.map_err(|reason| ServeError::Disk { backend, reason })?;
         calibrate_clock();
+        let bounce_bytes = options.bounce_size_bytes.unwrap_or(BOUNCE_BYTES_DEFAULT);
         Ok(Self {
-            disk: open.map_err(|reason| ServeError::Disk { backend, reason })?,
+            disk,
+            umem: Umem::new(options.umem, bounce_bytes, &options.name),
             options,
             cpus,
             folder: folder.to_owned(),
@@ -211,6 +219,7 @@ impl Prepared {
             options,
             cpus,
             disk,
+            umem,
             folder,
         } = self;
         let created = Created::new(&options, &disk, &folder)?;
@@ -233,6 +242,7 @@ impl Prepared {
             Arc::clone(&wake),
             inbox,
         );
+        control.umem = umem;
         if created.is_taken_over() {
             control.take_over();
         }

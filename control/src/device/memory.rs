@@ -28,12 +28,21 @@ pub(super) enum MemoryError {
     Table(#[from] TableError),
 }
 
-/// Maps all memory that the driver shares with `device` now.
+/// The memory that a driver shares.
+pub(super) enum Shared {
+    /// VDUSE's own, where the offset in the file is the address: the disk is attached to this host, and its data is
+    /// copied to and from a bounce region.
+    Domain(OwnedFd),
+    /// A guest's.
+    Guest(Vec<Region>),
+}
+
+/// Finds all memory that the driver shares with `device` now.
 ///
 /// # Errors
 ///
 /// [`MemoryError`] when part of it cannot be had.
-pub(super) fn map(device: &Device) -> Result<RegionTable, MemoryError> {
+pub(super) fn find(device: &Device) -> Result<Shared, MemoryError> {
     let mut regions = Vec::new();
     let mut from = Some(0);
     while let Some(start) = from
@@ -41,37 +50,72 @@ pub(super) fn map(device: &Device) -> Result<RegionTable, MemoryError> {
         && let Some(entry) = device.iotlb_fd(start, u64::MAX)?
     {
         if is_domain(&entry.fd) {
-            return Ok(RegionTable::new(vec![domain(entry.fd, device)?])?);
+            return Ok(Shared::Domain(entry.fd));
         }
         from = entry.last.checked_add(1);
         regions.push(region(entry)?);
     }
-    Ok(RegionTable::new(regions)?)
+    Ok(Shared::Guest(regions))
 }
 
-/// Returns whether `file` is VDUSE's own memory, where the offset is the address (the disk is attached
-/// to this host) and not a guest's.
+/// Maps all memory that the driver shares with `device` now.
+///
+/// # Errors
+///
+/// [`MemoryError`] when part of it cannot be had.
+pub(super) fn map(device: &Device) -> Result<RegionTable, MemoryError> {
+    find(device)?.table(device, None)
+}
+
+impl Shared {
+    /// Returns whether data goes through a bounce region.
+    pub(super) fn is_bounced(&self) -> bool {
+        matches!(self, Self::Domain(_))
+    }
+
+    /// Maps it, with `umem` in place of the bounce pages.
+    ///
+    /// # Errors
+    ///
+    /// [`MemoryError`] when it cannot be mapped.
+    pub(super) fn table(
+        self,
+        device: &Device,
+        umem: Option<Region>,
+    ) -> Result<RegionTable, MemoryError> {
+        Ok(RegionTable::new(match self {
+            Self::Guest(regions) => regions,
+            Self::Domain(file) => {
+                let rings_from = umem.as_ref().map_or(0, |umem| umem.last.0 + 1);
+                let rings = domain(file, rings_from, device)?;
+                umem.into_iter().chain([rings]).collect()
+            }
+        })?)
+    }
+}
+
+/// Returns whether `file` is VDUSE's own memory, and not a guest's.
 fn is_domain(file: &OwnedFd) -> bool {
     let link = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
     link.is_ok_and(|target| target.to_string_lossy().contains("[vduse-domain]"))
 }
 
-/// Maps all of VDUSE's own memory at once. Its bounce buffers are in no IOTLB entry before the first
-/// request, and come page by page: the fault guard covers what is not there.
-fn domain(file: OwnedFd, device: &Device) -> Result<Region, MemoryError> {
+/// Maps VDUSE's own memory at once, from address `first` on. Its bounce buffers are in no IOTLB entry before the
+/// first request, and come page by page: the fault guard covers what is not there.
+fn domain(file: OwnedFd, first: u64, device: &Device) -> Result<Region, MemoryError> {
     let resizable = vduse::sysfs::Sysfs::new(device.name())
         .bounce_size_bytes()
         .is_ok();
-    let bytes = if resizable {
+    let end = if resizable {
         DOMAIN_BYTES
     } else {
         DOMAIN_BYTES_BEFORE_6_4
     };
-    let mapping = Arc::new(Mapping::new(file, 0, bytes, Access::ReadWrite)?);
+    let mapping = Mapping::new(file, first, end.saturating_sub(first), Access::ReadWrite)?;
     Ok(Region {
-        first: Iova(0),
-        last: Iova(bytes - 1),
-        mapping,
+        first: Iova(first),
+        last: Iova(end - 1),
+        mapping: Arc::new(mapping),
     })
 }
 

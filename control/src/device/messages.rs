@@ -120,17 +120,48 @@ impl ControlThread {
     /// Serves all queues that are ready. DRIVER_OK cannot be refused, so what cannot be served is
     /// shown.
     fn start(&mut self, start: Start) {
-        if let Err(reason) = self.map_memory() {
-            error!(device = %self.options.name, "{reason}");
-            self.problem = Some(reason);
-            return;
+        if self.umem.is_wanted() {
+            self.ready_until = Some(Instant::now() + READY_WAIT);
+            self.waiting = Some(start);
+            self.register_umem(start);
+        } else {
+            self.serve_queues(start);
         }
-        self.start_queues(start);
         info!(device = %self.options.name, "driver is ready, features {:#x}", self.features);
     }
 
+    /// Registers the daemon's memory, if the driver has made its first request, and serves the queues from there on.
+    pub(super) fn register_umem(&mut self, start: Start) {
+        match memory::find(&self.device) {
+            Ok(shared) if shared.is_bounced() => {
+                // The region that takes the memory comes with the first request.
+                if let Ok(None) = self.device.iotlb_info(0, 0) {
+                    return;
+                }
+                self.umem.register(&self.device);
+            }
+            // A guest has no bounce pages to be replaced; what is wrong is told by what comes next.
+            Ok(_) | Err(_) => {}
+        }
+        self.waiting = None;
+        self.serve_queues(start);
+    }
+
+    /// Serves the queues in the driver's memory as it is now.
+    fn serve_queues(&mut self, start: Start) {
+        match self.map_memory() {
+            Ok(()) => self.start_queues(start),
+            Err(reason) => {
+                error!(device = %self.options.name, "{reason}");
+                self.problem = Some(reason);
+            }
+        }
+    }
+
     fn map_memory(&mut self) -> Result<(), String> {
-        self.table = Arc::new(memory::map(&self.device).map_err(|e| e.to_string())?);
+        let shared = memory::find(&self.device);
+        let table = shared.and_then(|it| it.table(&self.device, self.umem.region()));
+        self.table = Arc::new(table.map_err(|e| e.to_string())?);
         Ok(())
     }
 
@@ -198,10 +229,12 @@ impl ControlThread {
         self.awaited.clear();
         self.ready_until = None;
         self.suspended = false;
+        self.waiting = None;
         self.interrupts.clear();
         self.workers.stop();
         // The kernel makes new memory at the next attach, and these pages would stay the old ones.
         self.table = Arc::default();
+        self.umem.release(&self.device);
         self.status = DeviceStatus::default();
         self.features = Features::empty();
     }

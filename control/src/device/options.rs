@@ -1,6 +1,7 @@
 //! What a person asks for when serving a device, checked before anything is made.
 
 use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use pollux_dataplane::limits::{QUEUE_SIZE_MAX, QUEUE_SIZE_MIN, QUEUES_MAX};
@@ -9,7 +10,7 @@ use pollux_dataplane::worker::PollMode;
 use vduse::Name;
 
 use super::cpus::{all_usable, online_cpus, place, usable_cpus};
-use super::{BackendSpec, CpuListError, InterruptCpus};
+use super::{BackendSpec, CpuListError, InterruptCpus, UmemKind};
 
 /// What virtqueues use when nothing else is asked for. Through virtio_vdpa each indirect table is one more buffer
 /// to allocate, to map into VDUSE's bounce memory and to unmap: without them a request of three descriptors was
@@ -61,7 +62,17 @@ pub struct DeviceOptions {
     /// Seconds that the kernel waits for an answer before it gives the device up; the kernel's own
     /// default when left out.
     pub msg_timeout_s: Option<u32>,
+    /// What the data of a disk of this host goes through.
+    pub umem: UmemKind,
+    /// Size of VDUSE's bounce region; the kernel's own default when left out.
+    pub bounce_size_bytes: Option<u64>,
 }
+
+/// Sizes of the bounce region that VDUSE takes, in bytes (drivers/vdpa/vdpa_user/vduse_dev.c).
+const BOUNCE_SIZES: RangeInclusive<u64> = 1 << 20..=1 << 30;
+
+/// VDUSE would round the size of the bounce region down to this.
+const PAGE_BYTES: u64 = 4096;
 
 /// Why a device cannot be served as asked.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -82,6 +93,9 @@ pub enum OptionsError {
         "queue size {0} is not a power of two from {QUEUE_SIZE_MIN} to {QUEUE_SIZE_MAX}: use for example 256"
     )]
     QueueSize(u16),
+    /// Not a size that VDUSE takes.
+    #[error("bounce size {0} is not a multiple of 4096 from 1M to 1G: use for example 128M")]
+    BounceSize(u64),
     /// Not a feature of virtqueues.
     #[error(
         "feature '{0}' is not one of indirect_desc, event_idx, ring_packed, in_order: name those to offer, or none"
@@ -117,6 +131,11 @@ impl DeviceOptions {
         if !size.is_power_of_two() || !(QUEUE_SIZE_MIN..=QUEUE_SIZE_MAX).contains(&size) {
             return Err(OptionsError::QueueSize(size));
         }
+        if let Some(bytes) = self.bounce_size_bytes
+            && !(BOUNCE_SIZES.contains(&bytes) && bytes.is_multiple_of(PAGE_BYTES))
+        {
+            return Err(OptionsError::BounceSize(bytes));
+        }
         if let InterruptCpus::List(cpus) = &self.interrupt_cpus {
             all_usable(cpus, online)?;
         }
@@ -141,6 +160,8 @@ mod tests {
             interrupt_cpus: InterruptCpus::Auto,
             latency_sample: NonZeroU32::MIN,
             msg_timeout_s: None,
+            umem: UmemKind::Off,
+            bounce_size_bytes: None,
         }
     }
 
@@ -181,6 +202,16 @@ mod tests {
         };
         let refused = Err(OptionsError::Queues { queues: 5, cpus: 4 });
         assert_eq!(many.check_for(&usable, &usable), refused);
+        for bytes in [0, (1 << 20) - 4096, (1 << 20) + 1, (1 << 30) + 4096] {
+            let odd = DeviceOptions {
+                bounce_size_bytes: Some(bytes),
+                ..options()
+            };
+            assert_eq!(
+                odd.check_for(&usable, &usable),
+                Err(OptionsError::BounceSize(bytes))
+            );
+        }
         for queue_size in [0, 2, 100, 2048] {
             let odd = DeviceOptions {
                 queue_size,

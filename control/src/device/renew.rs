@@ -28,6 +28,7 @@ pub(super) struct Recipe {
     pub(super) protocol: Protocol,
     queue_size: u16,
     msg_timeout_s: Option<u32>,
+    bounce_size_bytes: Option<u64>,
 }
 
 impl Recipe {
@@ -50,13 +51,21 @@ impl Recipe {
             protocol,
             queue_size,
             msg_timeout_s: options.msg_timeout_s,
+            bounce_size_bytes: options.bounce_size_bytes,
         }
     }
 
     /// Tells the kernel what it cannot be told at the creation of the device.
     pub(super) fn set_up(&self, device: &Device) -> Result<(), ServeError> {
+        let sysfs = Sysfs::new(device.name());
         if let Some(seconds) = self.msg_timeout_s {
-            Sysfs::new(device.name()).set_msg_timeout_s(seconds)?;
+            sysfs.set_msg_timeout_s(seconds)?;
+        }
+        // Refused once it was attached, even if it is the same.
+        if let Some(bytes) = self.bounce_size_bytes
+            && sysfs.bounce_size_bytes()? != bytes
+        {
+            sysfs.set_bounce_size_bytes(bytes)?;
         }
         for index in 0..self.config.queue_count {
             device.setup_queue(index, self.queue_size)?;

@@ -3,6 +3,8 @@
 use pollux_dataplane::stats::Histogram;
 use serde::{Deserialize, Serialize};
 
+use super::UmemKind;
+
 /// A device.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DeviceSnapshot {
@@ -35,6 +37,12 @@ pub struct DeviceSnapshot {
     pub api_version: u64,
     /// What else the kernel and the device agreed on then: `queue_ready`, `suspend`.
     pub protocol_features: Vec<String>,
+    /// Size of VDUSE's bounce region in bytes; `None` before Linux 6.4.
+    pub bounce_size_bytes: Option<u64>,
+    /// What the data of a disk of this host goes through.
+    pub umem: UmemKind,
+    /// Why that is not what was asked for.
+    pub umem_reason: Option<String>,
     /// Its queues.
     pub queues: Vec<QueueStats>,
 }

@@ -21,15 +21,17 @@ use super::interrupts::QueueInterrupts;
 use super::moment::Moment;
 use super::renew::Recipe;
 use super::trace::Trace;
+use super::umem::Umem;
 use super::workers::{Start, Workers};
-use super::{Created, DeviceOptions, DeviceSnapshot, DeviceStatus, Disk, InterruptCpus};
+use super::{Created, DeviceOptions, DeviceSnapshot, DeviceStatus, Disk, InterruptCpus, UmemKind};
 use crate::vdpa;
 
 /// How often queues that are not ready yet are looked at.
 const READY_POLL_MS: u8 = 5;
 
-/// How often the depth of a driver's queues is looked at: soon enough for a person, rare enough to cost nothing.
-const DEPTH_POLL_MS: u8 = 100;
+/// How often it is seen how deep a driver's queues are, and whether one that makes no request does: soon enough for a
+/// person, rare enough to cost nothing.
+const SLOW_POLL_MS: u8 = 100;
 
 /// Whose event it is.
 const DEVICE: u64 = 0;
@@ -66,6 +68,10 @@ pub(super) struct ControlThread {
     pub(super) ready_until: Option<Instant>,
     /// The driver has suspended the device, until its reset.
     pub(super) suspended: bool,
+    /// What to put in place of the bounce pages.
+    pub(super) umem: Umem,
+    /// How to start the queues once the driver has made its first request, before which that is not possible.
+    pub(super) waiting: Option<Start>,
     /// Why the driver was refused, or the device is broken.
     pub(super) problem: Option<String>,
     pub(super) broken: bool,
@@ -102,6 +108,8 @@ impl ControlThread {
             awaited: BTreeSet::new(),
             ready_until: None,
             suspended: false,
+            umem: Umem::default(),
+            waiting: None,
             problem: None,
             broken: false,
             taken_over: false,
@@ -156,17 +164,21 @@ impl ControlThread {
 
     fn timeout(&self) -> EpollTimeout {
         let follows = self.options.interrupt_cpus == InterruptCpus::Auto;
-        if !self.awaited.is_empty() {
+        let first_requests = self.waiting.is_some() && self.ready_until.is_some();
+        if first_requests || !self.awaited.is_empty() {
             EpollTimeout::from(READY_POLL_MS)
-        } else if follows && !self.interrupts.is_empty() {
-            EpollTimeout::from(DEPTH_POLL_MS)
+        } else if self.waiting.is_some() || follows && !self.interrupts.is_empty() {
+            EpollTimeout::from(SLOW_POLL_MS)
         } else {
             EpollTimeout::NONE
         }
     }
 
     fn tick(&mut self) {
-        if !self.awaited.is_empty() {
+        if let Some(start) = self.waiting {
+            self.ready_until = self.ready_until.filter(|until| Instant::now() < *until);
+            self.register_umem(start);
+        } else if !self.awaited.is_empty() {
             self.start_ready_queues(Start::Fresh);
         }
         let (name, wanted) = (&self.options.name, &self.options.interrupt_cpus);
@@ -230,6 +242,19 @@ impl ControlThread {
         None
     }
 
+    /// Returns why the daemon's memory is not used as was asked.
+    fn umem_reason(&self) -> Option<&str> {
+        if !self.umem.is_wanted() || self.umem.kind() != UmemKind::Off {
+            self.umem.reason()
+        } else if self.waiting.is_some() {
+            Some("the driver has made no request yet")
+        } else if self.status.is_driver_ok() {
+            Some("a guest's memory is used as it is, there are no bounce pages to be replaced")
+        } else {
+            Some("there is no driver")
+        }
+    }
+
     fn set_broken(&mut self) {
         self.broken = true;
         let problem = "the kernel gave the device up after an answer took too long: detach it and \
@@ -272,6 +297,9 @@ impl ControlThread {
             taken_over: self.taken_over,
             api_version: self.recipe.protocol.api_version,
             protocol_features: self.recipe.protocol.feature_names(),
+            bounce_size_bytes: Sysfs::new(&self.options.name).bounce_size_bytes().ok(),
+            umem: self.umem.kind(),
+            umem_reason: self.umem_reason().map(Into::into),
             queues: self.workers.stats(),
         }
     }

@@ -64,6 +64,9 @@ pub struct DeviceState {
     /// How the kernel is spoken to, whatever a device that is made now would do.
     #[serde(default)]
     protocol: Protocol,
+    /// The kernel's default if none was asked for.
+    #[serde(default)]
+    bounce_size_bytes: Option<u64>,
 }
 
 impl DeviceState {
@@ -84,6 +87,7 @@ impl DeviceState {
             queue_size: options.queue_size,
             features: Features::offered(geometry, options.queues, options.ring_features).bits(),
             protocol,
+            bounce_size_bytes: options.bounce_size_bytes,
         }
     }
 
@@ -123,6 +127,13 @@ impl DeviceState {
         compare("its serial", &now.serial, &asked.serial);
         compare("the number of its queues", &now.queues, &asked.queues);
         compare("its queue size", &now.queue_size, &asked.queue_size);
+        let or_default =
+            |bytes: Option<u64>| bytes.map_or("the kernel's".into(), |it| it.to_string());
+        compare(
+            "its bounce size",
+            &or_default(now.bounce_size_bytes),
+            &or_default(asked.bounce_size_bytes),
+        );
         let hex = |features| format!("{features:#x}");
         compare("what it offered", &hex(now.features), &hex(asked.features));
         words.join(", ")
@@ -241,6 +252,7 @@ mod tests {
             queue_size: 256,
             features: 0x10,
             protocol: Protocol::default(),
+            bounce_size_bytes: None,
         }
     }
 

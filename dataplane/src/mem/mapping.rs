@@ -109,6 +109,12 @@ impl Mapping {
         self.lead
     }
 
+    /// Returns where the byte at the offset asked for is, for the kernel: what is there is read and written
+    /// through a region table only.
+    pub fn start(&self) -> *mut u8 {
+        self.region.as_ptr().wrapping_add(self.lead)
+    }
+
     /// Returns the bytes from the offset asked for to the end of the mapping.
     pub fn len(&self) -> usize {
         self.region.size() - self.lead

@@ -8,7 +8,8 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use pollux_control::daemon::{DaemonError, Event, ServeRequest, serve};
 use pollux_control::device::{
-    BackendSpec, DeviceOptions, InterruptCpus, parse_cpu_list, parse_ring_features,
+    BackendSpec, DeviceOptions, InterruptCpus, UmemKind, parse_cpu_list, parse_ring_features,
+    parse_size,
 };
 use pollux_control::vdpa::Driver;
 use pollux_dataplane::ring::RingFeatures;
@@ -79,6 +80,13 @@ pub(crate) struct ServeArgs {
     /// Seconds that the kernel waits for an answer before it gives the device up [default: 30]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..), value_name = "SECONDS")]
     msg_timeout: Option<u32>,
+    /// Memory that data of a disk of this host is copied to and from: off (pages of the kernel), anon (ordinary
+    /// pages of the daemon) or hugepage; the latter two are put in place at the first request
+    #[arg(long, value_enum, default_value_t = Umem::Off)]
+    umem: Umem,
+    /// Size of that memory, 1M to 1G [default: 64M]
+    #[arg(long, value_parser = parse_size, value_name = "SIZE")]
+    bounce_size: Option<u64>,
     /// Print one line of JSON for each event
     #[arg(long)]
     json: bool,
@@ -94,6 +102,13 @@ enum Poll {
     Adaptive,
     /// Sleep whenever there is nothing to do
     Event,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Umem {
+    Off,
+    Anon,
+    Hugepage,
 }
 
 /// Runs the daemon. Returns 0 when it was told to end and left nothing behind, 2 for bad arguments.
@@ -155,6 +170,12 @@ impl ServeArgs {
             interrupt_cpus: self.irq_cpus,
             latency_sample: self.latency_sample,
             msg_timeout_s: self.msg_timeout,
+            umem: match self.umem {
+                Umem::Off => UmemKind::Off,
+                Umem::Anon => UmemKind::Anon,
+                Umem::Hugepage => UmemKind::Hugepage,
+            },
+            bounce_size_bytes: self.bounce_size,
         })
     }
 }

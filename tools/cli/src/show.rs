@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use pollux_control::api::ClientError;
-use pollux_control::device::{DeviceSnapshot, QueueState, QueueStats};
+use pollux_control::device::{DeviceSnapshot, QueueState, QueueStats, UmemKind};
 
 use crate::output::{Runtime, finish, json, line, size, table};
 
@@ -132,6 +132,18 @@ fn draw_device(device: &DeviceSnapshot) {
         &device.protocol_features[..],
     ];
     line(format_args!("protocol  {}", protocol.concat().join(", ")));
+    if let Some(bytes) = device.bounce_size_bytes {
+        line(format_args!("bounce    {}", size(bytes)));
+    }
+    let umem = match device.umem {
+        UmemKind::Off => "off",
+        UmemKind::Anon => "anon",
+        UmemKind::Hugepage => "hugepage",
+    };
+    match &device.umem_reason {
+        Some(reason) => line(format_args!("umem      {umem}: {reason}")),
+        None => line(format_args!("umem      {umem}")),
+    }
     if let Some(seconds) = device.msg_timeout_s {
         line(format_args!(
             "timeout   {seconds} s for the daemon to answer, or to be followed by another"

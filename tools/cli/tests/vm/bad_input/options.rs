@@ -92,6 +92,14 @@ fn words_of_the_command_line() {
             &["lazy", "busy, adaptive, event"],
         );
         serve_refused(serve, &["--msg-timeout", "0"], &["0", "--msg-timeout"]);
+        let words = ["lots", "off, anon, hugepage"];
+        serve_refused(serve, &["--umem", "lots"], &words);
+        let words = ["'big'", "--bounce-size", "not a number of bytes"];
+        serve_refused(serve, &["--bounce-size", "big"], &words);
+        for size in ["0", "512K", "1048577", "2G"] {
+            let words = ["bounce size", "multiple of 4096 from 1M to 1G", "128M"];
+            serve_refused(serve, &["--bounce-size", size], &words);
+        }
         serve_refused(serve, &["--colour"], &["--colour", "--help"]);
         refused(&["serve", "--name", "d0"], 2, &["--backend", "--help"]);
         refused(&["attach"], 2, &["<NAME>", "--help"]);
