@@ -68,8 +68,9 @@ pub struct DeviceOptions {
     pub bounce_size_bytes: Option<u64>,
 }
 
-/// Sizes of the bounce region that VDUSE takes, in bytes (drivers/vdpa/vdpa_user/vduse_dev.c).
-const BOUNCE_SIZES: RangeInclusive<u64> = 1 << 20..=1 << 30;
+/// Sizes of the bounce region, in bytes. VDUSE takes 1 MiB to 1 GiB (drivers/vdpa/vdpa_user/vduse_dev.c), but Linux 7.3 makes
+/// requests of 4 MiB, each segment of which takes a power of two: with 5 MiB they were seen to wait for ever.
+const BOUNCE_SIZES: RangeInclusive<u64> = 16 << 20..=1 << 30;
 
 /// VDUSE would round the size of the bounce region down to this.
 const PAGE_BYTES: u64 = 4096;
@@ -94,7 +95,7 @@ pub enum OptionsError {
     )]
     QueueSize(u16),
     /// Not a size that VDUSE takes.
-    #[error("bounce size {0} is not a multiple of 4096 from 1M to 1G: use for example 128M")]
+    #[error("bounce size {0} is not a multiple of 4096 from 16M to 1G: use for example 128M")]
     BounceSize(u64),
     /// Not a feature of virtqueues.
     #[error(
@@ -202,7 +203,7 @@ mod tests {
         };
         let refused = Err(OptionsError::Queues { queues: 5, cpus: 4 });
         assert_eq!(many.check_for(&usable, &usable), refused);
-        for bytes in [0, (1 << 20) - 4096, (1 << 20) + 1, (1 << 30) + 4096] {
+        for bytes in [0, (16 << 20) - 4096, (16 << 20) + 1, (1 << 30) + 4096] {
             let odd = DeviceOptions {
                 bounce_size_bytes: Some(bytes),
                 ..options()

@@ -192,8 +192,8 @@ mod tests {
     #[test]
     fn what_cannot_be_had_is_done_without_and_told() {
         let name = "d0".parse().unwrap();
-        // More than there are addresses.
-        let umem = Umem::new(UmemKind::Hugepage, 1 << 60, &name);
+        // No length of a file. A large one would be set aside page by page.
+        let umem = Umem::new(UmemKind::Hugepage, 1 << 63, &name);
         assert!(!umem.is_wanted());
         let reason = umem.reason().unwrap();
         assert!(reason.contains("--bounce-size"), "{reason}");

@@ -84,7 +84,7 @@ pub(crate) struct ServeArgs {
     /// pages of the daemon) or hugepage; the latter two are put in place at the first request
     #[arg(long, value_enum, default_value_t = Umem::Off)]
     umem: Umem,
-    /// Size of that memory, 1M to 1G [default: 64M]
+    /// Size of that memory, 16M to 1G [default: 64M]
     #[arg(long, value_parser = parse_size, value_name = "SIZE")]
     bounce_size: Option<u64>,
     /// Print one line of JSON for each event

@@ -47,7 +47,7 @@ fn faults_when_warm(backend: &str, umem: &str) -> (u64, u64) {
     let options = ["--queues", "2", "--attach", "virtio", "--umem", umem];
     let daemon = Daemon::serve("d0", backend, &options);
     let node = daemon.disk().node().to_owned();
-    let load = |rw: &str, ios: &str| {
+    let load = |rw: &str, ios: &str, bytes: &str| {
         Fio::new(&node, rw, "4k", 32)
             .with("numjobs", "2")
             .with("cpus_allowed", "0,1")
@@ -57,15 +57,16 @@ fn faults_when_warm(backend: &str, umem: &str) -> (u64, u64) {
             .with("norandommap", "1")
             .with("number_ios", ios)
             .with("size", "32M")
+            .with("io_size", bytes)
     };
     // All blocks of the disk, all entries of the rings.
-    load("write", "1000000").run();
-    load("randrw", "10000").run();
+    load("write", "1000000", "32M").run();
+    load("randrw", "10000", "2G").run();
     let before = worker_faults(&daemon);
-    let report = load("randrw", "25000").run();
+    let report = load("randrw", "25000", "2G").run();
     // A histogram is swapped for a new one.
     daemon.snapshot();
-    let more = load("randrw", "5000").run();
+    let more = load("randrw", "5000", "2G").run();
     let after = worker_faults(&daemon);
     eprintln!("{backend}, umem {umem}: {before:?} before, {after:?} after");
     let sum = |all: &[(String, u64)]| all.iter().map(|(_, faults)| faults).sum::<u64>();

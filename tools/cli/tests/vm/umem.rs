@@ -142,9 +142,9 @@ fn the_bounce_region_has_the_size_that_was_asked_for() {
         Fio::verify(daemon.disk().node(), "1M", 16, "32M").run();
         in_use(&daemon, UmemKind::Hugepage, 128 * MIB);
         daemon.stop();
-        let odd = serve(&["--umem", "hugepage", "--bounce-size", "3M"]);
+        let odd = serve(&["--umem", "hugepage", "--bounce-size", "17M"]);
         Fio::verify(odd.disk().node(), "4k", 16, "4M").run();
-        in_use(&odd, UmemKind::Hugepage, 3 * MIB);
+        in_use(&odd, UmemKind::Hugepage, 17 * MIB);
         odd.stop();
     });
 }

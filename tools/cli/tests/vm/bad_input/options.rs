@@ -96,8 +96,8 @@ fn words_of_the_command_line() {
         serve_refused(serve, &["--umem", "lots"], &words);
         let words = ["'big'", "--bounce-size", "not a number of bytes"];
         serve_refused(serve, &["--bounce-size", "big"], &words);
-        for size in ["0", "512K", "1048577", "2G"] {
-            let words = ["bounce size", "multiple of 4096 from 1M to 1G", "128M"];
+        for size in ["0", "8M", "16777217", "2G"] {
+            let words = ["bounce size", "multiple of 4096 from 16M to 1G", "128M"];
             serve_refused(serve, &["--bounce-size", size], &words);
         }
         serve_refused(serve, &["--colour"], &["--colour", "--help"]);
