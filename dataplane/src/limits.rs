@@ -1,5 +1,7 @@
 //! Every bound of the data path, and how they relate.
 
+use std::ops::RangeInclusive;
+
 /// Entries of the largest virtqueue served. QEMU stops here too; the kernel would allow 32768.
 pub const QUEUE_SIZE_MAX: u16 = 1024;
 
@@ -44,7 +46,8 @@ pub const SEGMENT_BYTES_MAX: u32 = 1 << 20;
 /// name the same memory many times, and a worker listens to nobody while it copies.
 pub const REQUEST_BYTES_MAX: u64 = DESCRIPTORS_MAX as u64 * SEGMENT_BYTES_MAX as u64;
 
-/// Commands waiting for one worker. Control sends one at a time and a statistics request beside it.
+/// Commands waiting for one worker: a beat, a request for statistics, one of the kernel's, and a stop, whatever
+/// became of those.
 pub const MAILBOX_COMMANDS_MAX: usize = 4;
 
 /// Time that a worker lets its backend finish what is in flight before it abandons it, in
@@ -59,6 +62,16 @@ pub const HAND_OVER_MS_MAX: u64 = 1_000;
 /// the 30 s after which the kernel breaks the device.
 pub const WORKER_ANSWER_MS_MAX: u64 = 8_000;
 
+/// What the kernel's time for an answer (`msg_timeout`) can be set to, in seconds. Twice what a worker is waited for,
+/// at least. 0 would be for ever: a machine whose daemon was killed would never power off.
+pub const MSG_TIMEOUT_S: RangeInclusive<i64> = 16..=3600;
+
+/// Time between two beats, in milliseconds: at each a worker tells how long its backend has held requests.
+pub const BEAT_MS: u64 = 500;
+
+/// Time without an answer after which a worker is called stuck, in milliseconds. One pass may do much.
+pub const STUCK_MS: u64 = 2_000;
+
 /// Highest latency told apart in histograms, in nanoseconds; longer ones count as this.
 pub const LATENCY_NS_MAX: u64 = 60_000_000_000;
 
@@ -66,6 +79,8 @@ const _: () = assert!(QUEUE_SIZE_MAX.is_power_of_two() && QUEUE_SIZE_MIN.is_powe
 const _: () = assert!(PASS_REQUESTS_MAX <= QUEUE_SIZE_MAX as usize);
 const _: () = assert!(HAND_OVER_MS_MAX < WORKER_ANSWER_MS_MAX);
 const _: () = assert!(DRAIN_MS_MAX < WORKER_ANSWER_MS_MAX && WORKER_ANSWER_MS_MAX < 15_000);
+const _: () = assert!(*MSG_TIMEOUT_S.start() as u64 * 1000 >= 2 * WORKER_ANSWER_MS_MAX);
+const _: () = assert!(BEAT_MS < STUCK_MS && STUCK_MS < WORKER_ANSWER_MS_MAX);
 const _: () = assert!(SEGMENT_BYTES_MAX.is_multiple_of(4096));
 // The used ring counts them, and a status byte, in 32 bits.
 const _: () = assert!(REQUEST_BYTES_MAX < u32::MAX as u64);

@@ -217,8 +217,12 @@ async fn attach(
 }
 
 async fn detach(State(api): State<Api>, Path(name): Path<String>) -> Result<Json<()>, Refusal> {
-    let name = api.find(&name)?.name;
-    let detached = blocking(move || vdpa::detach(&name)).await?;
+    let Served { name, asker } = api.find(&name)?;
+    let work = move || {
+        asker.set_leaving(true);
+        vdpa::detach(&name).inspect_err(|_| asker.set_leaving(false))
+    };
+    let detached = blocking(work).await?;
     detached
         .map(Json)
         .map_err(|e| Refusal(StatusCode::CONFLICT, e.to_string()))

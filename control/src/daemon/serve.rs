@@ -310,7 +310,13 @@ impl Daemon {
                     });
                     return Ok(!interrupted);
                 }
-                Ok(Wake::Signal) => interrupted = true,
+                Ok(Wake::Signal) => {
+                    interrupted = true;
+                    // The probe may wait for requests that the backend never finishes.
+                    let devices = self.devices.iter();
+                    let probed = devices.filter(|device| device.name.as_str() == label);
+                    probed.for_each(|device| device.control.asker().set_leaving(true));
+                }
                 Ok(Wake::HandOver(name, answer)) => refuse(&name, &answer),
                 Ok(Wake::Detached(..)) => {}
                 Err(RecvTimeoutError::Timeout) => {
@@ -334,10 +340,11 @@ impl Daemon {
                 control,
                 claim: _claim,
             } = device;
-            if vdpa::status(&name) != vdpa::Status::Detached
-                && let Err(reason) = self.detach(&name, watch)
-            {
-                left_behind.push(reason);
+            if vdpa::status(&name) != vdpa::Status::Detached {
+                control.asker().set_leaving(true);
+                if let Err(reason) = self.detach(&name, watch) {
+                    left_behind.push(reason);
+                }
             }
             if control.end() {
                 watch(&Event::Stopped {

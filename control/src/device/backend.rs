@@ -1,18 +1,23 @@
-//! Backends as people write them: `kind,key=value,...`.
+//! Backends as people write them: `kind,key=value,...`, wrappers before them: `delay,latency=10ms:ram,size=1G`.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::File;
 use std::str::FromStr;
 
-use pollux_dataplane::backend::{Backend, DiskError, DiskOptions, Null, Ram, RamMemory};
-use pollux_dataplane::blk::Geometry;
-use pollux_dataplane::worker::{Notifier, SpawnError, Worker, WorkerConfig, spawn};
+use pollux_dataplane::backend::{DiskError, DiskOptions, Null, Ram, RamMemory};
+
+mod disk;
+mod wrapper;
+
+pub use disk::Disk;
+use wrapper::Wrapper;
 
 /// A backend that was asked for, not yet made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackendSpec {
     text: String,
+    /// The first is the one that the driver sees.
+    wrappers: Vec<Wrapper>,
     kind: Kind,
     options: DiskOptions,
 }
@@ -56,6 +61,22 @@ pub enum BackendSpecError {
         /// What was written.
         value: String,
     },
+    /// Nothing to wrap.
+    #[error("{0} wraps a backend: add one, for example {0},latency=100us:ram,size=1G")]
+    NothingWrapped(&'static str),
+    /// Not a length of time.
+    #[error(
+        "{key}={value} is not a time of at most a day: write for example 100us, 10ms or 2s, or forever"
+    )]
+    Time {
+        /// The key.
+        key: &'static str,
+        /// What was written.
+        value: String,
+    },
+    /// It would do nothing.
+    #[error("delay has no latency: add for example latency=10ms")]
+    NoLatency,
     /// Both at once.
     #[error("hugepages=on and path= exclude each other: leave one out")]
     HugePagesFile,
@@ -157,7 +178,8 @@ impl FromStr for BackendSpec {
     type Err = BackendSpecError;
 
     fn from_str(text: &str) -> Result<Self, BackendSpecError> {
-        let mut words = text.split(',');
+        let (wrappers, wrapped) = Wrapper::parse_all(text)?;
+        let mut words = wrapped.split(',');
         let name = words.next().unwrap_or_default();
         if !["null", "ram"].contains(&name) {
             return Err(BackendSpecError::Kind(name.into()));
@@ -197,6 +219,7 @@ impl FromStr for BackendSpec {
         keys.finish(label, known)?;
         Ok(Self {
             text: text.into(),
+            wrappers,
             kind,
             options,
         })
@@ -234,91 +257,19 @@ impl BackendSpec {
         if options.serial.is_empty() {
             options.serial = serial.chars().filter(char::is_ascii).take(20).collect();
         }
-        match &self.kind {
-            Kind::Null { fill } => Null::new(&options, *fill).map(Disk::Null),
-            Kind::Ram(memory) => Ram::new(&options, memory).map(Disk::Ram),
-        }
-    }
-}
-
-/// A disk of any kind.
-#[derive(Debug)]
-pub enum Disk {
-    /// Forgets everything.
-    Null(Null),
-    /// Memory.
-    Ram(Ram),
-}
-
-impl Disk {
-    /// Returns the properties of the disk.
-    pub fn geometry(&self) -> &Geometry {
-        match self {
-            Self::Null(null) => null.geometry(),
-            Self::Ram(ram) => ram.geometry(),
-        }
-    }
-
-    /// Returns what the properties would be with another size.
-    ///
-    /// # Errors
-    ///
-    /// [`DiskError`] when the disk cannot have it.
-    pub fn resized(&self, size_bytes: u64) -> Result<Geometry, DiskError> {
-        match self {
-            Self::Null(null) => null.resized(size_bytes),
-            Self::Ram(ram) => ram.resized(size_bytes),
-        }
-    }
-
-    /// Takes on `geometry`, as [`resized`](Self::resized) returned it.
-    ///
-    /// # Errors
-    ///
-    /// [`DiskError`] when the storage is not to be had; nothing has changed then.
-    pub fn resize(&mut self, geometry: Geometry) -> Result<(), DiskError> {
-        match self {
-            Self::Null(null) => null.resize(geometry),
-            Self::Ram(ram) => ram.resize(geometry),
-        }
-    }
-
-    /// Returns the file of a disk that outlives the process.
-    pub fn outliving_file(&self) -> Option<&File> {
-        match self {
-            Self::Null(_) => None,
-            Self::Ram(ram) => ram.outliving_file(),
-        }
-    }
-
-    /// Starts a worker over a queue of its own into the disk.
-    ///
-    /// # Errors
-    ///
-    /// [`SpawnError`] when the queue or the thread cannot be had.
-    pub fn spawn_worker(
-        &self,
-        config: WorkerConfig,
-        notifier: impl Notifier + 'static,
-    ) -> Result<Worker, SpawnError> {
-        match self {
-            Self::Null(null) => spawn(
-                config,
-                null.open_queue().map_err(SpawnError::Thread)?,
-                notifier,
-            ),
-            Self::Ram(ram) => spawn(
-                config,
-                ram.open_queue().map_err(SpawnError::Thread)?,
-                notifier,
-            ),
-        }
+        let disk = match &self.kind {
+            Kind::Null { fill } => Disk::Null(Null::new(&options, *fill)?),
+            Kind::Ram(memory) => Disk::Ram(Ram::new(&options, memory)?),
+        };
+        let wrappers = self.wrappers.iter().rev();
+        Ok(wrappers.fold(disk, |disk, wrapper| wrapper.around(disk)))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pollux_dataplane::backend::Backend;
 
     fn error(text: &str) -> String {
         text.parse::<BackendSpec>().expect_err(text).to_string()
@@ -340,6 +291,22 @@ mod tests {
     }
 
     #[test]
+    fn wrappers_stand_before_what_they_wrap() {
+        let text = "delay,latency=1ms:delay,write_latency=forever:ram,size=1M,path=/a:b";
+        let spec: BackendSpec = text.parse().unwrap();
+        assert_eq!(spec.to_string(), text);
+        assert_eq!(spec.wrappers.len(), 2);
+        assert_eq!(spec.kind, Kind::Ram(RamMemory::File("/a:b".into())));
+        let spec: BackendSpec = "delay,latency=1ms:delay,latency=1s:null,size=1M"
+            .parse()
+            .unwrap();
+        let Disk::Delay(outer) = spec.open("inner").unwrap() else {
+            panic!("no wrapper");
+        };
+        assert_eq!(&outer.geometry().serial[..5], b"inner");
+    }
+
+    #[test]
     fn mistakes_are_named_with_their_remedy() {
         for (text, expected) in [
             ("", "backend ''"),
@@ -353,6 +320,14 @@ mod tests {
             ("null,size=1G,hugepages=on", "no option 'hugepages'"),
             ("ram,size=1G,ro=yes", "neither on nor off"),
             ("ram,size=1G,path=/a,hugepages=on", "exclude each other"),
+            ("delay,latency=1ms", "add one"),
+            ("delay:ram,size=1G", "has no latency"),
+            ("delay,latency=10:ram,size=1G", "latency=10 is not a time"),
+            ("delay,latency=2d:ram,size=1G", "100us, 10ms or 2s"),
+            ("delay,latency=99999999s:ram,size=1G", "at most a day"),
+            ("delay,size=1G:ram,size=1G", "delay has no option 'size'"),
+            ("delay,latency=1ms:ram", "needs a size"),
+            ("delay,latency=1ms:delay,latency=1s:rom", "backend 'rom'"),
         ] {
             assert!(error(text).contains(expected), "{text}: {}", error(text));
         }

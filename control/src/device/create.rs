@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use pollux_dataplane::backend::Backend;
 use pollux_dataplane::backend::DiskError;
 use pollux_dataplane::inflight::InFlightLog;
 use pollux_dataplane::worker::{SpawnError, WorkerConfig};

@@ -34,6 +34,7 @@ pub(super) enum Ask {
     },
     /// Be ready for an attach; answered with what is in its way.
     Renew(Sender<Result<(), ServeError>>),
+    Leaving(bool),
     End,
 }
 
@@ -86,6 +87,14 @@ impl Asker {
             synced.map_err(|reason| ResizeError::Sync { name, reason })?;
             Ok(resized)
         }))
+    }
+
+    /// Says that the device's driver is to let go, or that it need not after all. It waits for all that it has
+    /// asked for, so what the backend does not finish in time fails, and all that comes after it.
+    pub fn set_leaving(&self, leaving: bool) {
+        // A control thread that has ended has nothing in flight.
+        let _ = self.asks.send(Ask::Leaving(leaving));
+        let _ = self.wake.write(1);
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use pollux_dataplane::backend::Backend;
 use pollux_dataplane::blk::Features;
 use pollux_dataplane::mem::Iova;
 use pollux_dataplane::ring::{Position, QueueConfig, RingFeatures};
@@ -230,6 +231,7 @@ impl ControlThread {
         self.ready_until = None;
         self.suspended = false;
         self.waiting = None;
+        self.leaving = false;
         self.interrupts.clear();
         self.workers.stop();
         // The kernel makes new memory at the next attach, and these pages would stay the old ones.

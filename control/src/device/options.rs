@@ -59,6 +59,9 @@ pub struct DeviceOptions {
     pub interrupt_cpus: InterruptCpus,
     /// One pass of a worker in this many is timed for the latency histogram.
     pub latency_sample: NonZeroU32,
+    /// How long a backend may hold a request before that fails, with all others of its queue; for ever when left
+    /// out.
+    pub io_timeout: Option<Duration>,
     /// Seconds that the kernel waits for an answer before it gives the device up; the kernel's own
     /// default when left out.
     pub msg_timeout_s: Option<u32>,
@@ -160,6 +163,7 @@ mod tests {
             interrupt_hold: Duration::ZERO,
             interrupt_cpus: InterruptCpus::Auto,
             latency_sample: NonZeroU32::MIN,
+            io_timeout: None,
             msg_timeout_s: None,
             umem: UmemKind::Off,
             bounce_size_bytes: None,

@@ -5,6 +5,7 @@
 //! needed the device is destroyed and created between two attaches. Nothing else of it changes: the threads, the disk and
 //! what was counted stay.
 
+use pollux_dataplane::backend::Backend;
 use pollux_dataplane::blk::{ConfigSpace, Features};
 use tracing::{error, info, warn};
 use vduse::sysfs::Sysfs;

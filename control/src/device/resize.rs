@@ -20,7 +20,7 @@
 
 use std::fs::File;
 
-use pollux_dataplane::backend::DiskError;
+use pollux_dataplane::backend::{Backend, DiskError};
 use pollux_dataplane::blk::{ConfigSpace, Geometry};
 use tracing::{info, warn};
 use vduse::{DeviceError, Name};

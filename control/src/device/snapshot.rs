@@ -31,6 +31,8 @@ pub struct DeviceSnapshot {
     /// Seconds that the kernel waits for an answer before it gives the device up, and that a daemon that was killed
     /// may be gone for; 0 for ever.
     pub msg_timeout_s: Option<u32>,
+    /// Seconds that the backend may hold a request before that fails; none for ever.
+    pub io_timeout_s: Option<u64>,
     /// Whether a daemon that was killed had the device before.
     pub taken_over: bool,
     /// Version of VDUSE's API that the device was made with.
@@ -70,7 +72,7 @@ pub struct QueueStats {
     pub cpu: usize,
     /// Whether it is served.
     pub state: QueueState,
-    /// Why it is broken.
+    /// Why it is broken or stuck, or that its backend has held a request for seconds.
     pub fault: Option<String>,
     /// Requests completed.
     pub requests: u64,

@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::EventFd;
+use pollux_dataplane::backend::Backend;
 use pollux_dataplane::blk::Features;
+use pollux_dataplane::limits::DRAIN_MS_MAX;
 use pollux_dataplane::mem::RegionTable;
 use pollux_dataplane::worker::PollMode;
 use tracing::error;
@@ -24,7 +26,7 @@ use super::trace::Trace;
 use super::umem::Umem;
 use super::workers::{Start, Workers};
 use super::{Created, DeviceOptions, DeviceSnapshot, DeviceStatus, Disk, InterruptCpus, UmemKind};
-use crate::vdpa;
+use crate::vdpa::{self, Driver};
 
 /// How often queues that are not ready yet are looked at.
 const READY_POLL_MS: u8 = 5;
@@ -36,6 +38,9 @@ const SLOW_POLL_MS: u8 = 100;
 /// Whose event it is.
 const DEVICE: u64 = 0;
 const WAKE: u64 = 1;
+
+/// How often workers are looked after.
+const WATCH_POLL_MS: u8 = 250;
 
 /// What can happen to a control thread.
 enum Event {
@@ -79,6 +84,8 @@ pub(super) struct ControlThread {
     /// It was attached since it was made, or may have been.
     pub(super) was_attached: bool,
     pub(super) recipe: Recipe,
+    /// Its driver is to let go, which it does only when all that it has asked for is finished.
+    pub(super) leaving: bool,
 }
 
 impl ControlThread {
@@ -115,6 +122,7 @@ impl ControlThread {
             taken_over: false,
             was_attached: false,
             recipe: created.recipe().clone(),
+            leaving: false,
         }
     }
 
@@ -169,6 +177,8 @@ impl ControlThread {
             EpollTimeout::from(READY_POLL_MS)
         } else if self.waiting.is_some() || follows && !self.interrupts.is_empty() {
             EpollTimeout::from(SLOW_POLL_MS)
+        } else if self.workers.need_watch() {
+            EpollTimeout::from(WATCH_POLL_MS)
         } else {
             EpollTimeout::NONE
         }
@@ -181,6 +191,9 @@ impl ControlThread {
         } else if !self.awaited.is_empty() {
             self.start_ready_queues(Start::Fresh);
         }
+        let drained = self.leaving.then_some(Duration::from_millis(DRAIN_MS_MAX));
+        let limits = [self.options.io_timeout, drained].into_iter().flatten();
+        self.workers.watch(limits.min(), self.leaving);
         let (name, wanted) = (&self.options.name, &self.options.interrupt_cpus);
         let cpus = self.workers.cpus();
         for queue in &mut self.interrupts {
@@ -217,6 +230,12 @@ impl ControlThread {
                         self.listen(epoll)?;
                     }
                     let _ = answer.send(renewed);
+                }
+                // A guest's driver leaves whatever is in flight.
+                Ask::Leaving(leaving) => {
+                    self.leaving = leaving
+                        && vdpa::bound(&self.options.name)
+                            .is_none_or(|bound| bound.driver == Driver::Virtio);
                 }
                 Ask::End => return Ok(true),
             }
@@ -294,6 +313,7 @@ impl ControlThread {
             }
             .into(),
             msg_timeout_s: Sysfs::new(&self.options.name).msg_timeout_s().ok(),
+            io_timeout_s: self.options.io_timeout.map(|time| time.as_secs()),
             taken_over: self.taken_over,
             api_version: self.recipe.protocol.api_version,
             protocol_features: self.recipe.protocol.feature_names(),

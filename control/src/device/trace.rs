@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use pollux_dataplane::backend::Backend;
 use pollux_dataplane::blk::Features;
 use pollux_dataplane::inflight::{InFlightLog, LogError};
 use serde::{Deserialize, Serialize};

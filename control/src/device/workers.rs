@@ -6,14 +6,15 @@ use std::time::{Duration, Instant};
 use pollux_dataplane::blk::Geometry;
 use pollux_dataplane::limits::WORKER_ANSWER_MS_MAX;
 use pollux_dataplane::mem::RegionTable;
-use pollux_dataplane::ring::{RingState, SetupError};
-use pollux_dataplane::stats::{Histogram, new_histogram};
+use pollux_dataplane::ring::RingState;
 use pollux_dataplane::worker::{Answer, Command, QueueSetup, Worker};
 use tracing::{error, warn};
 
-use super::{LatencySnapshot, QueueState, QueueStats};
+use super::QueueStats;
+use slot::Slot;
 
 mod rest;
+mod slot;
 
 /// How a queue was left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,24 +23,6 @@ pub(super) enum Start {
     Fresh,
     /// A daemon that was killed served it.
     TakenOver,
-}
-
-/// One worker and what control knows of it.
-#[derive(Debug)]
-pub(super) struct Slot {
-    worker: Worker,
-    cpu: usize,
-    serving: bool,
-    /// The queue rests, with nothing in flight.
-    paused: bool,
-    /// Where the queue stood when it was last asked.
-    state: RingState,
-    /// The command that it has not answered in time.
-    unanswered: Option<u64>,
-    /// All latencies since the worker started.
-    latency: Histogram,
-    /// Why the driver's queue could not be served.
-    refused: Option<String>,
 }
 
 /// All workers of a device, by virtqueue.
@@ -52,20 +35,10 @@ pub(super) struct Workers {
 impl Workers {
     /// Takes over `workers`, each with its CPU.
     pub(super) fn new(name: String, workers: impl IntoIterator<Item = (Worker, usize)>) -> Self {
-        let slots = workers.into_iter().map(|(worker, cpu)| Slot {
-            worker,
-            cpu,
-            serving: false,
-            paused: false,
-            state: RingState::default(),
-            unanswered: None,
-            latency: new_histogram(),
-            refused: None,
-        });
-        Self {
-            name,
-            slots: slots.collect(),
-        }
+        let workers = workers.into_iter().enumerate();
+        let slots = workers.map(|(queue, (worker, cpu))| Slot::new(&name, queue, worker, cpu));
+        let slots = slots.collect();
+        Self { name, slots }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -74,55 +47,38 @@ impl Workers {
 
     /// Returns the CPU of each worker.
     pub(super) fn cpus(&self) -> Vec<usize> {
-        self.slots.iter().map(|slot| slot.cpu).collect()
+        self.slots.iter().map(Slot::cpu).collect()
     }
 
     /// Returns how many requests the driver of queue `index` keeps outstanding, as far as its worker knows.
     pub(super) fn depth(&self, index: usize) -> u16 {
-        self.slots
-            .get(index)
-            .map_or(0, |slot| slot.worker.depth.load())
+        self.slots.get(index).map_or(0, Slot::depth)
     }
 
     pub(super) fn is_serving(&self, index: usize) -> bool {
         self.slots.get(index).is_some_and(Slot::is_polling)
     }
 
+    /// Returns whether there is something to [`watch`](Self::watch).
+    pub(super) fn need_watch(&self) -> bool {
+        self.slots.iter().any(Slot::needs_watch)
+    }
+
     /// Has worker `index` serve the queue in `setup`. A queue that cannot be served is shown as broken.
     pub(super) fn start(&mut self, index: usize, setup: QueueSetup, start: Start) {
-        let Some(slot) = self.slots.get_mut(index) else {
-            return;
-        };
-        slot.serving = true;
-        slot.paused = false;
-        slot.state = setup.queue.state();
-        slot.refused = None;
-        let setup = Box::new(setup);
-        let command = match start {
-            Start::Fresh => Command::Start(setup),
-            Start::TakenOver => Command::TakeOver(setup),
-        };
-        match slot.ask(command, deadline()) {
-            Some(Answer::Started(Ok(_))) => {}
-            Some(Answer::Started(Err(reason))) => {
-                let remedy = match reason {
-                    SetupError::Area { .. } => {
-                        "; a guest has to share its memory, in QEMU with -object memory-backend-memfd,share=on"
-                    }
-                    _ => "",
-                };
-                warn!(
-                    device = self.name,
-                    queue = index,
-                    "the queue cannot be served: {reason}{remedy}"
-                );
-                slot.refused = Some(reason.to_string());
-            }
-            other => error!(
-                device = self.name,
-                queue = index,
-                "worker did not start: {other:?}"
-            ),
+        if let Some(slot) = self.slots.get_mut(index) {
+            slot.start(setup, start);
+        }
+    }
+
+    /// Looks after every worker: whether it answers, and whether its backend has held a request for `limit`. All that
+    /// the queue has there fails then. If `refuse` is set, so do those of the other queues, and all that comes until
+    /// the queues are started again.
+    pub(super) fn watch(&mut self, limit: Option<Duration>, refuse: bool) {
+        let watched = self.slots.iter_mut().map(|slot| slot.watch(limit, refuse));
+        let failed = watched.filter(|failed| *failed).count() > 0;
+        if failed && refuse {
+            self.slots.iter_mut().for_each(Slot::refuse);
         }
     }
 
@@ -187,11 +143,11 @@ impl Workers {
         all
     }
 
-    /// Returns that no worker owes an answer.
+    /// Returns that no worker is stuck.
     ///
     /// # Errors
     ///
-    /// The queue of the first that does.
+    /// The queue of the first that is.
     pub(super) fn all_listen(&mut self) -> Result<(), usize> {
         let late = self.slots.iter_mut().position(|slot| !slot.listens());
         late.map_or(Ok(()), Err)
@@ -203,7 +159,6 @@ impl Workers {
     ///
     /// The queue of the first that does not answer. It will serve that disk, too, should it look at its commands.
     pub(super) fn resize(&mut self, geometry: &Geometry) -> Result<(), usize> {
-        let deadline = deadline();
         let posted: Vec<_> = self
             .slots
             .iter_mut()
@@ -211,9 +166,7 @@ impl Workers {
             .collect();
         let answers = self.slots.iter_mut().zip(posted);
         // Each is waited for: an answer that was collected is none that is owed.
-        let answers: Vec<_> = answers
-            .map(|(slot, number)| slot.collect(number, deadline))
-            .collect();
+        let answers: Vec<_> = answers.map(|(slot, number)| slot.collect(number)).collect();
         let late = answers.iter().position(Option::is_none);
         late.map_or(Ok(()), Err)
     }
@@ -222,7 +175,7 @@ impl Workers {
     pub(super) fn state(&mut self, index: usize, table: &Arc<RegionTable>) -> Option<RingState> {
         let slot = self.slots.get_mut(index)?;
         if slot.is_polling() && slot.refused.is_none() {
-            match slot.ask(Command::Remap(Arc::clone(table)), deadline())? {
+            match slot.ask(Command::Remap(Arc::clone(table)))? {
                 Answer::Started(Ok(state)) => slot.state = state,
                 _ => return None,
             }
@@ -235,7 +188,6 @@ impl Workers {
         &mut self,
         command: impl Fn(&Slot) -> Option<Command>,
     ) -> Vec<Option<Result<Answer, ()>>> {
-        let deadline = deadline();
         let posted: Vec<_> = self
             .slots
             .iter_mut()
@@ -243,121 +195,26 @@ impl Workers {
             .collect();
         let answers = self.slots.iter_mut().zip(posted);
         answers
-            .map(|(slot, number)| number.map(|n| slot.collect(n, deadline).ok_or(())))
+            .map(|(slot, number)| number.map(|n| slot.collect(n).ok_or(())))
             .collect()
     }
 
     /// Returns what every queue has counted.
     pub(super) fn stats(&mut self) -> Vec<QueueStats> {
-        // Short: a worker answers within a pass, and this delays the kernel's messages.
-        let deadline = Instant::now() + Duration::from_millis(200);
         (0..)
             .zip(&mut self.slots)
-            .map(|(index, slot)| slot.stats(index, deadline))
+            .map(|(index, slot)| slot.stats(index))
             .collect()
     }
 
     /// Ends every worker thread that still listens. Returns whether all ended.
     pub(super) fn end(mut self) -> bool {
-        let deadline = deadline();
-        let posted = self.slots.iter_mut().map(|slot| slot.post(Command::Exit));
-        let told: Vec<bool> = posted.map(|number| number.is_some()).collect();
-        let mut all = true;
-        for (slot, told) in self.slots.into_iter().zip(told) {
-            let thread = slot.worker.thread;
-            while told && !thread.is_finished() && Instant::now() < deadline {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            if thread.is_finished() {
-                all &= thread.join().is_ok();
-            } else {
-                error!(
-                    device = self.name,
-                    "a worker does not end; its thread is left behind"
-                );
-                all = false;
-            }
-        }
-        all
-    }
-}
-
-fn deadline() -> Instant {
-    Instant::now() + Duration::from_millis(WORKER_ANSWER_MS_MAX)
-}
-
-impl Slot {
-    /// Returns whether its worker looks at a queue.
-    fn is_polling(&self) -> bool {
-        self.serving && !self.paused
-    }
-
-    /// Posts `command` unless the worker still owes an answer. Returns its number.
-    fn post(&mut self, command: Command) -> Option<u64> {
-        if !self.listens() {
-            return None;
-        }
-        self.worker.mailbox.post(command).ok()
-    }
-
-    /// Returns whether the worker owes no answer.
-    fn listens(&mut self) -> bool {
-        if let Some(number) = self.unanswered
-            // It may have come back since.
-            && self.worker.mailbox.wait(number, Instant::now()).is_ok()
-        {
-            self.unanswered = None;
-        }
-        self.unanswered.is_none()
-    }
-
-    /// Waits for the answer to command `number`.
-    fn collect(&mut self, number: Option<u64>, deadline: Instant) -> Option<Answer> {
-        let number = number?;
-        let answer = self.worker.mailbox.wait(number, deadline).ok();
-        if answer.is_none() {
-            self.unanswered = Some(number);
-        }
-        answer
-    }
-
-    fn ask(&mut self, command: Command, deadline: Instant) -> Option<Answer> {
-        let number = self.post(command);
-        self.collect(number, deadline)
-    }
-
-    fn stats(&mut self, index: u16, deadline: Instant) -> QueueStats {
-        let empty = Command::Latency(Box::new(new_histogram()));
-        if let Some(Answer::Latency(latest)) = self.ask(empty, deadline) {
-            // Both have the same bounds, so adding cannot fail.
-            let _ = self.latency.add(*latest);
-        }
-        let fault = self.worker.fault.load().map(|fault| fault.to_string());
-        let fault = self.refused.clone().or(fault);
-        let state = match (&fault, self.unanswered, self.is_polling()) {
-            (_, Some(_), _) => QueueState::Stuck,
-            (_, None, false) => QueueState::Unused,
-            (Some(_), None, true) => QueueState::Broken,
-            (None, None, true) => QueueState::Running,
-        };
-        let counted = self.worker.counters.snapshot();
-        QueueStats {
-            index,
-            cpu: self.cpu,
-            state,
-            fault,
-            requests: counted.requests,
-            bytes_read: counted.bytes_read,
-            bytes_written: counted.bytes_written,
-            errors: counted.errors,
-            driver_faults: counted.driver_faults,
-            polls_busy: counted.polls_busy,
-            polls_idle: counted.polls_idle,
-            sleeps: counted.sleeps,
-            kicks: counted.kicks,
-            interrupts: counted.interrupts,
-            latency_ns: LatencySnapshot::from(&self.latency),
-        }
+        let deadline = Instant::now() + Duration::from_millis(WORKER_ANSWER_MS_MAX);
+        let posted = self.slots.iter_mut().map(Slot::post_exit);
+        let told: Vec<bool> = posted.collect();
+        let slots = self.slots.into_iter().zip(told);
+        let ended: Vec<bool> = slots.map(|(slot, told)| slot.end(told, deadline)).collect();
+        ended.into_iter().all(|ended| ended)
     }
 }
 

@@ -86,12 +86,39 @@ pub trait BackendQueue: Send {
     }
 
     /// Gives up everything pending. When it returns, nothing touches the memory of those operations any
-    /// more, and none of their tokens is returned again.
+    /// more, none of their tokens is returned again, and new operations may be submitted.
     fn abandon(&mut self) {}
 
     /// Returns a descriptor that is readable when [`complete`](Self::complete) has something, for a
     /// worker that sleeps. With `None` a worker keeps polling while something is pending.
     fn completion_fd(&self) -> Option<BorrowedFd<'_>> {
         None
+    }
+}
+
+/// A queue whose kind only the one who opened it knows.
+impl<Q: BackendQueue + ?Sized> BackendQueue for Box<Q> {
+    fn submit(&mut self, token: Token, operation: Operation<'_, '_>) -> Submission {
+        (**self).submit(token, operation)
+    }
+
+    fn commit(&mut self) {
+        (**self).commit();
+    }
+
+    fn complete(&mut self) -> Option<(Token, Outcome)> {
+        (**self).complete()
+    }
+
+    fn in_flight(&self) -> usize {
+        (**self).in_flight()
+    }
+
+    fn abandon(&mut self) {
+        (**self).abandon();
+    }
+
+    fn completion_fd(&self) -> Option<BorrowedFd<'_>> {
+        (**self).completion_fd()
     }
 }

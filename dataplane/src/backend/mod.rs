@@ -1,11 +1,13 @@
 //! Where the bytes are: one file a kind of storage, all behind the same few verbs.
 
 mod contract;
+mod delay;
 mod memory_disk;
 mod null;
 mod ram;
 
 pub use contract::{Backend, BackendQueue, Outcome, Submission, Token};
+pub use delay::{Delay, DelayQueue, Latencies, Latency};
 pub use memory_disk::{DiskError, DiskOptions};
 pub use null::{Null, NullQueue};
 pub use ram::{Ram, RamMemory, RamQueue};

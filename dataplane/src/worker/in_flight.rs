@@ -24,6 +24,9 @@ pub(super) struct InFlight {
 #[derive(Debug)]
 pub(super) struct InFlightTable {
     slots: Box<[Option<InFlight>]>,
+    /// At which beat each was taken.
+    taken_at_beat: Box<[u32]>,
+    beat: u32,
     count: usize,
 }
 
@@ -32,12 +35,27 @@ impl InFlightTable {
     pub(super) fn new(size: u16) -> Self {
         Self {
             slots: (0..size).map(|_| None).collect(),
+            taken_at_beat: vec![0; usize::from(size)].into(),
+            beat: 0,
             count: 0,
         }
     }
 
     pub(super) fn len(&self) -> usize {
         self.count
+    }
+
+    pub(super) fn beat(&mut self) {
+        self.beat = self.beat.wrapping_add(1);
+    }
+
+    /// Returns how many beats there were since the oldest request was taken.
+    pub(super) fn oldest_beats(&self) -> u32 {
+        let taken = self.slots.iter().zip(&self.taken_at_beat);
+        let ages = taken
+            .filter(|(slot, _)| slot.is_some())
+            .map(|(_, taken)| self.beat.wrapping_sub(*taken));
+        ages.max().unwrap_or(0)
     }
 
     /// Returns whether the chain at `head` is in flight.
@@ -57,6 +75,7 @@ impl InFlightTable {
         match self.slots.get_mut(index) {
             Some(slot @ None) => {
                 *slot = Some(request);
+                self.taken_at_beat[index] = self.beat;
                 self.count += 1;
             }
             // A head is below the size of its queue, and `contains` was asked before.

@@ -45,6 +45,16 @@ pub enum Command {
     /// From the next request on the disk is like this. One that shrinks lets the backend finish what is in
     /// flight before. Answered by [`Answer::Resized`].
     Resize(Geometry),
+    /// Tell how long requests have been in flight. Answered by [`Answer::Alive`].
+    Beat,
+    /// Give up what is in flight and answer it with an error, if any of it has been for `beats` beats, or that is 0. Answered by
+    /// [`Answer::Abandoned`].
+    Abandon {
+        /// That number.
+        beats: u32,
+        /// Whether all that comes until the next `Start` fails, too, then.
+        refuse: bool,
+    },
     /// Report latencies into this empty histogram's place. Answered by [`Answer::Latency`].
     Latency(Box<Histogram>),
     /// End the thread. Answered by its end.
@@ -62,6 +72,14 @@ pub enum Answer {
     Left(bool),
     /// No request beyond the end of the disk is in the backend, or will be.
     Resized,
+    /// How many beats there were since the oldest request in flight was taken, this one included; 0 when there
+    /// is none.
+    Alive {
+        /// That number.
+        oldest_beats: u32,
+    },
+    /// How many requests were given up.
+    Abandoned(usize),
     /// Latencies since the last time.
     Latency(Box<Histogram>),
 }

@@ -140,6 +140,21 @@ impl Poller {
         with!(&mut self.0, poller => poller.drain(backend, time, records))
     }
 
+    /// Counts a beat: the time of requests in flight.
+    pub fn beat(&mut self) {
+        with!(&mut self.0, poller => poller.beat());
+    }
+
+    /// Returns how many beats there were since the oldest request in flight was taken; 0 without one.
+    pub fn oldest_beats(&self) -> u32 {
+        with!(&self.0, poller => poller.oldest_beats())
+    }
+
+    /// Answers every later request with an error.
+    pub fn refuse(&mut self) {
+        with!(&mut self.0, poller => poller.refuse());
+    }
+
     /// Returns what is left of this poller, drained with `report`, without its memory.
     pub(super) fn rest(&self, report: Report) -> Rest {
         with!(&self.0, poller => poller.rest(report))

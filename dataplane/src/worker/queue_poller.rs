@@ -1,7 +1,6 @@
 //! One pass over a virtqueue: take what is there, hand it to the backend, return what is done.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use quanta::Instant;
 
@@ -9,13 +8,15 @@ use super::answer::{Answer, status_of, write_serial};
 use super::in_flight::{InFlight, InFlightTable};
 use super::pass::Pass;
 use super::rest::{Health, Rest};
-use super::{Progress, Records, Report};
+use super::{Progress, Records};
 use crate::backend::{BackendQueue, Outcome, Submission, Token};
 use crate::blk::{Geometry, Ranges, Request, Status, parse};
 use crate::inflight::{Logged, QueueLog};
 use crate::limits::PASS_REQUESTS_MAX;
 use crate::mem::{Direction, FaultGuard, RegionTable, Segment, Translator};
 use crate::ring::{Chain, Done, DriverFault, Head, QueueConfig, RingState};
+
+mod ending;
 
 /// The data path of one virtqueue of one format. Made, used and dropped on one thread.
 #[derive(Debug)]
@@ -129,49 +130,6 @@ impl<Q: Logged> QueuePoller<Q> {
             Progress::Idle
         } else {
             Progress::Busy(moved)
-        }
-    }
-
-    /// Finishes what is in flight, waiting for at most `time`. Returns how many requests are left.
-    pub(super) fn finish<B: BackendQueue>(
-        &mut self,
-        backend: &mut B,
-        time: Duration,
-        records: &mut Records<'_>,
-    ) -> usize {
-        let deadline = std::time::Instant::now() + time;
-        let Self { translator, state } = self;
-        while state.in_flight.len() > 0 && std::time::Instant::now() < deadline {
-            state.reap(translator, backend, records);
-        }
-        state.in_flight.len()
-    }
-
-    pub(super) fn drain<B: BackendQueue>(
-        &mut self,
-        backend: &mut B,
-        time: Duration,
-        records: &mut Records<'_>,
-    ) -> Report {
-        let abandoned = self.finish(backend, time, records);
-        let Self { translator, state } = self;
-        if abandoned > 0 {
-            backend.abandon();
-            state.fail_in_flight(translator, records);
-        }
-        Report {
-            state: Some(state.queue.state()),
-            abandoned,
-        }
-    }
-
-    /// Returns what is left of this poller, drained with `report`, without its memory.
-    pub(super) fn rest(&self, report: Report) -> Rest {
-        let config = self.state.config;
-        Rest {
-            config: config.at(report.state.unwrap_or(config.state())),
-            health: self.state.health,
-            fault: self.state.fault,
         }
     }
 }
@@ -402,19 +360,6 @@ impl<Q: Logged> State<Q> {
         pass.count(status);
         *now = now.or_else(|| records.latency.now_for(taken_at));
         records.latency.record(taken_at, *now, 1);
-    }
-
-    /// Answers everything in flight with an error. The backend has let go of it.
-    #[cold]
-    fn fail_in_flight(&mut self, translator: &Translator, records: &mut Records<'_>) {
-        let errno = nix::errno::Errno::ETIMEDOUT as i32;
-        let mut pass = Pass::default();
-        for token in 0..self.config.size {
-            let failed = Outcome::Failed { errno };
-            self.finish(translator, token, failed, &mut None, &mut pass, records);
-        }
-        self.publish(records);
-        pass.record(records);
     }
 
     /// Notes a breach that leaves the ring usable.

@@ -7,7 +7,8 @@ use crate::ring::{DriverFault, QueueConfig};
 pub(super) enum Health {
     /// No breach so far.
     Sound,
-    /// A chain was bad. The ring itself makes sense, so what comes is answered with an error.
+    /// A chain was bad, or the backend was given up. The ring itself makes sense, so what comes is answered
+    /// with an error.
     Failing,
     /// The ring makes no sense. Nothing is taken any more.
     Stopped,

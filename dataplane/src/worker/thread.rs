@@ -4,6 +4,7 @@ use std::hint::black_box;
 use std::io;
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
@@ -26,11 +27,15 @@ use crate::mem::RegionTable;
 use crate::ring::{DriverFault, RingState, SetupError};
 use crate::stats::{LatencyRecorder, QueueCounters};
 
+mod hang;
 mod interrupt;
 mod sleep;
 
 /// Stack that a worker uses, and some: the segments of the longest chain are most of it.
 const STACK_BYTES: usize = 256 << 10;
+
+/// How long a queue that is to stop is drained.
+const DRAIN: Duration = Duration::from_millis(DRAIN_MS_MAX);
 
 /// How to run a worker.
 #[derive(Debug)]
@@ -76,6 +81,8 @@ pub struct Worker {
     pub fault: Arc<AtomicCell<Option<DriverFault>>>,
     /// How many requests the driver keeps outstanding, as far as interrupts tell.
     pub depth: Arc<AtomicCell<u16>>,
+    /// Whether it sleeps with nothing in flight: then it needs no watching.
+    pub asleep: Arc<AtomicBool>,
     /// The thread.
     pub thread: JoinHandle<()>,
 }
@@ -104,6 +111,8 @@ where
     let depth = Arc::new(AtomicCell::new(1));
     let (shared_counters, shared_fault) = (Arc::clone(&counters), Arc::clone(&fault));
     let shared_depth = Arc::clone(&depth);
+    let asleep = Arc::new(AtomicBool::new(false));
+    let shared_asleep = Arc::clone(&asleep);
     let (pinned, is_pinned) = sync_channel(1);
     let WorkerConfig {
         name,
@@ -140,6 +149,7 @@ where
                 fault: shared_fault,
                 fault_shown: false,
                 depth: shared_depth,
+                asleep: shared_asleep,
                 poller: None,
                 resting: None,
                 in_flight,
@@ -158,6 +168,7 @@ where
             counters,
             fault,
             depth,
+            asleep,
             thread,
         }),
     }
@@ -194,6 +205,7 @@ struct Service<Q, N> {
     fault: Arc<AtomicCell<Option<DriverFault>>>,
     fault_shown: bool,
     depth: Arc<AtomicCell<u16>>,
+    asleep: Arc<AtomicBool>,
     poller: Option<Poller>,
     /// The queue, while the driver's memory does not hold it.
     resting: Option<Rest>,
@@ -295,6 +307,8 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
                 self.resize(geometry);
                 Answer::Resized
             }
+            Command::Beat => self.beat(),
+            Command::Abandon { beats, refuse } => Answer::Abandoned(self.abandon(beats, refuse)),
             Command::Latency(empty) => Answer::Latency(self.latency.swap(empty)),
             Command::Exit => {
                 self.stop();
@@ -366,7 +380,7 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
 
     /// Finishes what is in flight, and lets go of the queue's memory.
     fn pause(&mut self) -> Report {
-        let report = self.drain();
+        let report = self.drain(DRAIN);
         if let Some(poller) = self.poller.take() {
             self.resting = Some(poller.rest(report));
         }
@@ -393,12 +407,12 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
     fn resize(&mut self, geometry: Geometry) {
         if geometry.capacity_sectors < self.geometry.capacity_sectors {
             // Checked against the end before.
-            self.drain();
+            self.drain(DRAIN);
         }
         self.geometry = geometry;
     }
 
-    fn drain(&mut self) -> Report {
+    fn drain(&mut self, time: Duration) -> Report {
         let Some(poller) = &mut self.poller else {
             return Report::default();
         };
@@ -407,11 +421,7 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
             latency: &mut self.latency,
             in_flight: self.in_flight.as_mut(),
         };
-        let report = poller.drain(
-            &mut self.backend,
-            Duration::from_millis(DRAIN_MS_MAX),
-            &mut records,
-        );
+        let report = poller.drain(&mut self.backend, time, &mut records);
         self.interrupt_if_wanted();
         report
     }
@@ -423,7 +433,7 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
                 state: Some(rest.config.state()),
                 abandoned: 0,
             },
-            None => self.drain(),
+            None => self.drain(DRAIN),
         };
         if (self.poller.take().is_some() || rest.is_some())
             && let Some(log) = &mut self.in_flight

@@ -12,6 +12,7 @@ use pollux_control::device::{
     parse_size,
 };
 use pollux_control::vdpa::Driver;
+use pollux_dataplane::limits::MSG_TIMEOUT_S;
 use pollux_dataplane::ring::RingFeatures;
 use pollux_dataplane::worker::PollMode;
 use tracing_subscriber::EnvFilter;
@@ -28,6 +29,9 @@ Backends:
   ram,size=1G[,hugepages=on]    keeps data in memory
   ram,size=1G,path=FILE         keeps data in the memory of a file, which outlives the daemon
 Options of both: block_size=512..4096, ro=on, serial=TEXT. K, M, G and T are powers of 1024.
+Before any of them, to try what slow and dead storage does:
+  delay,latency=10ms:BACKEND    holds each request before the backend gets it: ns, us, ms, s or forever
+                                (read_latency=, write_latency=: reads, or all the rest, alone)
 
 Ctrl-C or SIGTERM detaches, drains and destroys the device. After a daemon that was killed, the same command
 takes its device over, with the requests that were in flight; with --takeover from one that runs, which then ends. RUST_LOG=debug shows every message.";
@@ -77,8 +81,13 @@ pub(crate) struct ServeArgs {
     /// Attach to this driver of the vDPA bus: virtio (a disk /dev/vdX here) or vhost (a guest)
     #[arg(long)]
     attach: Option<Driver>,
-    /// Seconds that the kernel waits for an answer before it gives the device up [default: 30]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..), value_name = "SECONDS")]
+    /// Seconds that storage may hold a request. Then all that its queue has in storage fails, and the queue goes on
+    /// [default: for ever, as a disk that a filesystem took for dead may only have been slow]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=86400), value_name = "SECONDS")]
+    io_timeout: Option<u32>,
+    /// Seconds that the kernel waits for an answer before it gives the device up; also the time that a killed daemon
+    /// may be gone, and that powering off takes then [default: 30]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(MSG_TIMEOUT_S), value_name = "SECONDS")]
     msg_timeout: Option<u32>,
     /// Memory that data of a disk of this host is copied to and from: off (pages of the kernel), anon (ordinary
     /// pages of the daemon) or hugepage; the latter two are put in place at the first request
@@ -169,6 +178,7 @@ impl ServeArgs {
             interrupt_hold: Duration::from_micros(self.irq_hold_us),
             interrupt_cpus: self.irq_cpus,
             latency_sample: self.latency_sample,
+            io_timeout: self.io_timeout.map(|s| Duration::from_secs(s.into())),
             msg_timeout_s: self.msg_timeout,
             umem: match self.umem {
                 Umem::Off => UmemKind::Off,

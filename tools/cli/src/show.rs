@@ -149,6 +149,11 @@ fn draw_device(device: &DeviceSnapshot) {
             "timeout   {seconds} s for the daemon to answer, or to be followed by another"
         ));
     }
+    if let Some(seconds) = device.io_timeout_s {
+        line(format_args!(
+            "          {seconds} s for storage to finish a request"
+        ));
+    }
     if device.taken_over {
         line("taken over from a daemon that was killed");
     }

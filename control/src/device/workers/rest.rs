@@ -6,7 +6,7 @@ use pollux_dataplane::mem::RegionTable;
 use pollux_dataplane::worker::{Answer, Command, QueueSetup};
 use tracing::warn;
 
-use super::{Slot, Workers, deadline};
+use super::{Slot, Workers};
 
 impl Workers {
     /// Has worker `index` finish what is in flight and let its queue rest. Returns whether it did in time, or has
@@ -15,7 +15,7 @@ impl Workers {
         let Some(slot) = self.slots.get_mut(index).filter(|slot| slot.is_polling()) else {
             return true;
         };
-        let answer = slot.ask(Command::Pause, deadline());
+        let answer = slot.ask(Command::Pause);
         slot.rest(answer)
     }
 
@@ -37,7 +37,7 @@ impl Workers {
             return false;
         };
         slot.paused = false;
-        match slot.ask(Command::Remap(Arc::clone(table)), deadline()) {
+        match slot.ask(Command::Remap(Arc::clone(table))) {
             Some(Answer::Started(Ok(state))) => slot.state = state,
             Some(Answer::Started(Err(reason))) => slot.refused = Some(reason.to_string()),
             other => warn!(
@@ -55,7 +55,7 @@ impl Workers {
             return;
         };
         slot.serving = true;
-        match slot.ask(Command::Recover(Box::new(setup)), deadline()) {
+        match slot.ask(Command::Recover(Box::new(setup))) {
             Some(Answer::Started(Ok(state))) => (slot.state, slot.paused) = (state, true),
             other => {
                 warn!(

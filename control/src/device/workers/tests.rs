@@ -9,9 +9,11 @@ use pollux_dataplane::backend::{
     Backend, BackendQueue, DiskOptions, Null, Outcome, Submission, Token,
 };
 use pollux_dataplane::blk::Operation;
+use pollux_dataplane::limits::STUCK_MS;
 use pollux_dataplane::worker::{Notifier, PollMode, WorkerConfig, spawn};
 
 use super::*;
+use crate::device::QueueState;
 
 /// A backend that keeps its worker while `held` is locked.
 struct Holding(Arc<Mutex<()>>);
@@ -78,14 +80,19 @@ fn a_worker_that_is_stuck_is_named_and_asked_again_when_it_comes_back() {
     let held = Arc::default();
     let lock = Mutex::lock(&held).unwrap();
     let mut workers = workers(&held);
-    let states = workers.stats().into_iter().map(|queue| queue.state);
-    let states: Vec<_> = states.collect();
-    assert_eq!(states, [QueueState::Unused, QueueState::Stuck]);
+    let mut states = || {
+        let states = workers.stats().into_iter().map(|queue| queue.state);
+        states.collect::<Vec<_>>()
+    };
+    let end = Instant::now() + 2 * Duration::from_millis(STUCK_MS);
+    while states() != [QueueState::Unused, QueueState::Stuck] {
+        assert!(Instant::now() < end, "nobody sees that it is stuck");
+    }
     assert_eq!(workers.all_listen(), Err(1));
     // The other one answers, and owes nothing.
     assert_eq!(workers.resize(&geometry(2 << 20)), Err(1));
     drop(lock);
-    let end = deadline();
+    let end = Instant::now() + Duration::from_millis(WORKER_ANSWER_MS_MAX);
     while workers.all_listen().is_err() {
         assert!(Instant::now() < end, "it does not come back");
     }

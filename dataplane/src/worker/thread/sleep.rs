@@ -1,6 +1,7 @@
 //! How a worker sleeps: with the kick armed, and never past a request.
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::Ordering;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::EventFd;
@@ -16,7 +17,10 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
             return;
         }
         self.counters.sleeps.add(1);
+        let in_flight = self.poller.as_ref().map_or(0, Poller::in_flight);
+        self.asleep.store(in_flight == 0, Ordering::Relaxed);
         let kicked = wait(&self.end, &self.kick, self.backend.completion_fd());
+        self.asleep.store(false, Ordering::Relaxed);
         self.end.clear_wake();
         if kicked {
             self.counters.kicks.add(self.kick.read().unwrap_or(0));

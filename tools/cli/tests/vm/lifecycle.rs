@@ -9,7 +9,7 @@ mod shutdown;
 use crate::guest::{Daemon, Fio, Running, until};
 
 /// A load that does not end by itself: reads and writes on both queues.
-fn endless_load(node: &str) -> Running {
+pub(crate) fn endless_load(node: &str) -> Running {
     Fio::new(node, "randrw", "4k", 32)
         .with("size", "32M")
         .with("numjobs", "2")

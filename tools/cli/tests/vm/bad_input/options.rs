@@ -91,7 +91,6 @@ fn words_of_the_command_line() {
             &["--poll", "lazy"],
             &["lazy", "busy, adaptive, event"],
         );
-        serve_refused(serve, &["--msg-timeout", "0"], &["0", "--msg-timeout"]);
         let words = ["lots", "off, anon, hugepage"];
         serve_refused(serve, &["--umem", "lots"], &words);
         let words = ["'big'", "--bounce-size", "not a number of bytes"];
@@ -100,6 +99,12 @@ fn words_of_the_command_line() {
             let words = ["bounce size", "multiple of 4096 from 16M to 1G", "128M"];
             serve_refused(serve, &["--bounce-size", size], &words);
         }
+        let bounds = ["--msg-timeout", "16..=3600"];
+        for seconds in ["0", "15", "3601"] {
+            serve_refused(serve, &["--msg-timeout", seconds], &bounds);
+        }
+        let bounds = ["--io-timeout", "1..=86400"];
+        serve_refused(serve, &["--io-timeout", "0"], &bounds);
         serve_refused(serve, &["--colour"], &["--colour", "--help"]);
         refused(&["serve", "--name", "d0"], 2, &["--backend", "--help"]);
         refused(&["attach"], 2, &["<NAME>", "--help"]);

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{read, run};
+use super::{read, run, until};
 
 /// The disk `/dev/vdX`.
 #[derive(Clone, Debug)]
@@ -39,6 +39,17 @@ impl Disk {
     pub(crate) fn hardware_queues(&self) -> usize {
         let queues = std::fs::read_dir(self.sysfs.join("mq"));
         queues.expect("a multi-queue disk").count()
+    }
+
+    /// Waits until something is asked of it.
+    pub(crate) fn until_busy(&self) {
+        until("requests of the disk", || {
+            let counts = self.attribute("inflight");
+            counts
+                .split_whitespace()
+                .any(|count| count != "0")
+                .then_some(())
+        });
     }
 
     /// Opens its node.

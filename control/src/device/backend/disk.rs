@@ -1,0 +1,95 @@
+//! A disk that was asked for, made.
+
+use std::fs::File;
+
+use pollux_dataplane::backend::{Backend, BackendQueue, Delay, DiskError, Null, Ram};
+use pollux_dataplane::blk::Geometry;
+use pollux_dataplane::worker::{Notifier, SpawnError, Worker, WorkerConfig, spawn};
+
+/// A disk of any kind.
+#[derive(Debug)]
+pub enum Disk {
+    /// Forgets everything.
+    Null(Null),
+    /// Memory.
+    Ram(Ram),
+    /// Another one, slower.
+    Delay(Box<Delay<Self>>),
+}
+
+/// How a wrapper sees what it wraps.
+impl Backend for Disk {
+    type Queue = Box<dyn BackendQueue>;
+
+    fn geometry(&self) -> &Geometry {
+        match self {
+            Self::Null(null) => null.geometry(),
+            Self::Ram(ram) => ram.geometry(),
+            Self::Delay(delay) => delay.geometry(),
+        }
+    }
+
+    fn resized(&self, size_bytes: u64) -> Result<Geometry, DiskError> {
+        match self {
+            Self::Null(null) => null.resized(size_bytes),
+            Self::Ram(ram) => ram.resized(size_bytes),
+            Self::Delay(delay) => delay.resized(size_bytes),
+        }
+    }
+
+    fn resize(&mut self, geometry: Geometry) -> Result<(), DiskError> {
+        match self {
+            Self::Null(null) => null.resize(geometry),
+            Self::Ram(ram) => ram.resize(geometry),
+            Self::Delay(delay) => delay.resize(geometry),
+        }
+    }
+
+    fn open_queue(&self) -> std::io::Result<Self::Queue> {
+        Ok(match self {
+            Self::Null(null) => Box::new(null.open_queue()?),
+            Self::Ram(ram) => Box::new(ram.open_queue()?),
+            Self::Delay(delay) => Box::new(delay.open_queue()?),
+        })
+    }
+}
+
+impl Disk {
+    /// Returns the file of a disk that outlives the process.
+    pub fn outliving_file(&self) -> Option<&File> {
+        match self {
+            Self::Null(_) => None,
+            Self::Ram(ram) => ram.outliving_file(),
+            Self::Delay(delay) => delay.inner().outliving_file(),
+        }
+    }
+
+    /// Starts a worker over a queue of its own into the disk.
+    ///
+    /// # Errors
+    ///
+    /// [`SpawnError`] when the queue or the thread cannot be had.
+    pub fn spawn_worker(
+        &self,
+        config: WorkerConfig,
+        notifier: impl Notifier + 'static,
+    ) -> Result<Worker, SpawnError> {
+        match self {
+            Self::Null(null) => spawn(
+                config,
+                null.open_queue().map_err(SpawnError::Thread)?,
+                notifier,
+            ),
+            Self::Ram(ram) => spawn(
+                config,
+                ram.open_queue().map_err(SpawnError::Thread)?,
+                notifier,
+            ),
+            Self::Delay(_) => spawn(
+                config,
+                self.open_queue().map_err(SpawnError::Thread)?,
+                notifier,
+            ),
+        }
+    }
+}
