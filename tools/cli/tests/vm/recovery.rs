@@ -11,8 +11,8 @@ use crate::vhost::{Device, IN, PLAIN};
 pub(crate) const DISK: &str = "/tmp/recovery-disk";
 const SIZE: &str = "64M";
 
-/// Rounds of a torture unless `POLLUX_TORTURE_ROUNDS` says more.
-const ROUNDS: u32 = 20;
+/// Rounds of each torture unless `POLLUX_TORTURE_ROUNDS` says more.
+const ROUNDS: u32 = 5;
 
 fn backend() -> String {
     format!("ram,size={SIZE},path={DISK}")
@@ -20,14 +20,19 @@ fn backend() -> String {
 
 const OPTIONS: &[&str] = &["--queues", "2", "--attach", "virtio"];
 
-/// Starts to serve the disk; a second time after a daemon was killed.
-fn start(features: &str) -> Daemon {
+/// The same, with many requests in flight that are finished in another order.
+fn slow_backend() -> String {
+    format!("delay,read_latency=200us,write_latency=1ms:{}", backend())
+}
+
+/// Starts to serve `backend`; a second time after a daemon was killed.
+fn start(backend: &str, features: &str) -> Daemon {
     let options = [OPTIONS, &["--features", features]].concat();
-    Daemon::start("d0", &backend(), &options)
+    Daemon::start("d0", backend, &options)
 }
 
 fn serve(features: &str) -> Daemon {
-    let mut daemon = start(features);
+    let mut daemon = start(&backend(), features);
     daemon.event("attached");
     daemon
 }
@@ -90,11 +95,12 @@ impl Random {
 }
 
 /// Kills the daemon `rounds` times at any moment of a verifying load, one in four during its start.
-fn torture(features: &str, rounds: u32) {
+fn torture(backend: &str, features: &str, rounds: u32) {
     let _disk = DiskFile::new();
     eprintln!("features {features}");
     let mut random = Random::new();
-    let mut daemon = serve(features);
+    let mut daemon = start(backend, features);
+    daemon.event("attached");
     let disk = daemon.disk();
     let mut load = verify(disk.node());
     let mut resumed = Vec::new();
@@ -106,14 +112,14 @@ fn torture(features: &str, rounds: u32) {
         }
         daemon.kill();
         if random.below(4) == 0 {
-            let starting = start(features);
+            let starting = start(backend, features);
             std::thread::sleep(Duration::from_millis(random.below(150)));
             starting.kill();
         }
         // Nobody completes anything now.
         let before = completed(disk.node());
         let begun = Instant::now();
-        daemon = start(features);
+        daemon = start(backend, features);
         while completed(disk.node()) == before && !load.has_ended() && begun.elapsed() < PATIENCE {
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -144,23 +150,33 @@ fn rounds() -> u32 {
 
 #[test]
 fn killed_at_any_moment_under_a_load_that_verifies() {
-    in_guest(|| torture("event_idx", rounds()));
+    in_guest(|| torture(&backend(), "event_idx", rounds()));
 }
 
 #[test]
 fn killed_at_any_moment_with_indirect_tables_and_in_order() {
-    in_guest(|| torture("event_idx,indirect_desc,in_order", rounds()));
+    in_guest(|| torture(&backend(), "event_idx,indirect_desc,in_order", rounds()));
 }
 
 #[test]
 fn killed_at_any_moment_with_a_packed_ring() {
-    in_guest(|| torture("event_idx,ring_packed", rounds()));
+    in_guest(|| torture(&backend(), "event_idx,ring_packed", rounds()));
 }
 
 #[test]
 fn killed_at_any_moment_with_a_packed_ring_in_order() {
     let features = "event_idx,indirect_desc,ring_packed,in_order";
-    in_guest(|| torture(features, rounds()));
+    in_guest(|| torture(&backend(), features, rounds()));
+}
+
+#[test]
+fn killed_at_any_moment_with_a_slow_disk() {
+    in_guest(|| torture(&slow_backend(), "event_idx", rounds()));
+}
+
+#[test]
+fn killed_at_any_moment_with_a_slow_disk_and_a_packed_ring() {
+    in_guest(|| torture(&slow_backend(), "event_idx,ring_packed", rounds()));
 }
 
 #[test]

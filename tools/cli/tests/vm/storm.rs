@@ -14,7 +14,7 @@ use held::Held;
 use crate::guest::{Daemon, in_guest};
 
 /// Rounds of a kind unless `POLLUX_STORM_ROUNDS` says more.
-const ROUNDS: usize = 6;
+const ROUNDS: usize = 5;
 
 /// Rounds before anything is measured: caches fill, threads' stacks are touched.
 const WARM_UP: usize = 2;

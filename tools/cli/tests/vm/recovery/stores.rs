@@ -51,7 +51,7 @@ fn killed_at_each_store(features: &str) {
             load = verify();
         }
     }
-    let mut daemon = super::start(features);
+    let mut daemon = super::start(&backend(), features);
     daemon.event("taken_over");
     load.wait(3 * PATIENCE).succeeded();
     verify().wait(3 * PATIENCE).succeeded();

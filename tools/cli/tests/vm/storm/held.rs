@@ -2,11 +2,11 @@
 
 use crate::guest::{Daemon, read, write};
 
-/// What rounds may cost altogether, in KiB: caches of the machine go up and down. One leaked set of bounce buffers or
-/// rings a round costs more within a few rounds.
+/// What rounds may cost altogether, in KiB: caches of the machine go up and down by mebibytes. One leaked set of bounce
+/// buffers or rings a round costs more before long.
 const DAEMON_KIB_MAX: f64 = 1024.0;
 const SLAB_KIB_MAX: f64 = 4096.0;
-const MACHINE_KIB_MAX: f64 = 12_288.0;
+const MACHINE_KIB_MAX: f64 = 24_576.0;
 
 /// What is held at one moment.
 #[derive(Clone, Copy, Debug)]
