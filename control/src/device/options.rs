@@ -14,7 +14,7 @@ use super::{BackendSpec, CpuListError, InterruptCpus, UmemKind};
 
 /// What virtqueues use when nothing else is asked for. Through virtio_vdpa each indirect table is one more buffer
 /// to allocate, to map into VDUSE's bounce memory and to unmap: without them a request of three descriptors was
-/// a tenth to a sixth faster. A packed ring does not tell a new daemon how far the one that was killed got.
+/// a tenth to a sixth faster.
 pub const DEFAULT_RING_FEATURES: RingFeatures = RingFeatures::EVENT_IDX;
 
 /// Reads a list of features of virtqueues, such as `ring_packed,event_idx` or `ring_packed+event_idx`, or
