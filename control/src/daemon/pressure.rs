@@ -13,31 +13,32 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::mman::{MlockAllFlags, mlockall};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
-use tracing::warn;
 
 /// `PR_SET_IO_FLUSHER` (`include/uapi/linux/prctl.h`, Linux 5.6).
 const PR_SET_IO_FLUSHER: libc::c_int = 57;
 
-/// Prepares this process. Threads inherit it, so this comes before there are any. What is not allowed is told, and
-/// done without.
-pub(super) fn prepare() {
+/// Prepares this process. Threads inherit it, so this comes before there are any. Returns what is not allowed, and done
+/// without.
+pub(super) fn prepare() -> Vec<String> {
+    let mut lacks = Vec::new();
     // Also for what a device's memory counts against, of which root is not exempt.
     let locked = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY)
         .and_then(|()| lock_memory());
     if let Err(errno) = locked {
-        warn!(
+        lacks.push(format!(
             "memory cannot be locked ({}), so a request may wait for memory to be read back in: run as root, or with \
              CAP_SYS_RESOURCE and CAP_IPC_LOCK",
             errno.desc()
-        );
+        ));
     }
     if let Err(errno) = become_io_flusher() {
-        warn!(
+        lacks.push(format!(
             "PR_SET_IO_FLUSHER is refused ({}), so a machine short of memory may come to a halt while it writes to a \
              disk served here: run as root, or with CAP_SYS_RESOURCE",
             errno.desc()
-        );
+        ));
     }
+    lacks
 }
 
 /// Locks what is there, and what comes from its first use on: a ram disk takes no more memory than is written.

@@ -130,7 +130,7 @@ enum Wake {
 /// [`DaemonError`] for the first thing that cannot be had, with everything made until then unmade, or
 /// when something stays behind at the end.
 pub fn serve(request: ServeRequest, mut watch: impl FnMut(&Event)) -> Result<(), DaemonError> {
-    pressure::prepare();
+    let lacks = pressure::prepare();
     let (sender, wakes) = channel();
     signals::forward(sender.clone(), || Wake::Signal).map_err(DaemonError::Signals)?;
     let mut daemon = Daemon {
@@ -139,7 +139,7 @@ pub fn serve(request: ServeRequest, mut watch: impl FnMut(&Event)) -> Result<(),
         sender,
         wakes,
     };
-    let result = daemon.run(&request, &mut watch);
+    let result = daemon.run(&request, &lacks, &mut watch);
     let stopped = daemon.stop(&mut watch);
     result.and(stopped)
 }
@@ -162,6 +162,7 @@ impl Daemon {
     fn run(
         &mut self,
         request: &ServeRequest,
+        lacks: &[String],
         watch: &mut impl FnMut(&Event),
     ) -> Result<(), DaemonError> {
         let folder = &request.runtime_dir;
@@ -197,6 +198,8 @@ impl Daemon {
             });
         }
         self.api = Some(self.offer_api(folder)?);
+        // Only now: who may not serve at all has enough to read.
+        lacks.iter().for_each(|lack| tracing::warn!("{lack}"));
         // Whoever waits for these may ask for anything at once.
         events.iter().for_each(&mut *watch);
         for (options, driver) in &request.devices {
