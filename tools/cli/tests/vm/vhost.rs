@@ -21,6 +21,9 @@ pub(crate) const ACCESS_PLATFORM: u64 = 1 << 33;
 /// VIRTIO_BLK_F_RO.
 pub(crate) const RO: u64 = 1 << 5;
 
+/// VIRTIO_BLK_F_BLK_SIZE.
+pub(crate) const BLK_SIZE: u64 = 1 << 6;
+
 /// VIRTIO_RING_F_INDIRECT_DESC.
 pub(crate) const INDIRECT_DESC: u64 = 1 << 28;
 

@@ -3,7 +3,7 @@
 use pollux_control::device::QueueState;
 
 use crate::guest::in_guest;
-use crate::vhost::{Device, PLAIN, RO};
+use crate::vhost::{BLK_SIZE, Device, PLAIN, RO};
 
 use super::{queue, serve};
 
@@ -19,7 +19,7 @@ const UNSUPP: u8 = 2;
 fn requests_that_cannot_be_done_are_answered() {
     in_guest(|| {
         let daemon = serve("ram,size=64M,block_size=4096,serial=abc");
-        let mut device = Device::start(&daemon.node(), 2, PLAIN);
+        let mut device = Device::start(&daemon.node(), 2, PLAIN | BLK_SIZE);
         let sectors = (64 << 20) / 512;
         for (kind, sector, bytes, answer) in [
             (IN, sectors, 4096, IOERR),
