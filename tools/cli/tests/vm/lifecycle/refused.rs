@@ -12,11 +12,10 @@ use pollux_control::vdpa::{self, AttachError, Driver};
 
 use crate::guest::{Daemon, Disk, Fio, in_guest, until, write};
 use crate::recovery::{DISK, DiskFile};
-use crate::vhost::{ACCESS_PLATFORM, Device, EVENT_IDX, FEATURES_OK, INDIRECT_DESC, Kernel, PLAIN};
+use crate::vhost::{
+    ACCESS_PLATFORM, BLK_SIZE, Device, EVENT_IDX, FEATURES_OK, INDIRECT_DESC, Kernel, PLAIN,
+};
 use refuser::Refuser;
-
-/// VIRTIO_BLK_F_BLK_SIZE.
-const BLK_SIZE: u64 = 1 << 6;
 
 /// VIRTIO_F_RING_PACKED.
 const RING_PACKED: u64 = 1 << 34;
