@@ -72,7 +72,12 @@ fn a_poll_queue_needs_no_interrupt() {
             let after = daemon.snapshot().queues;
             let polled = after[1].requests - before[1].requests;
             assert_eq!((polled, report.requests()), (requests, requests));
-            assert_eq!(after[1].interrupts, before[1].interrupts, "depth {depth}");
+            // One a lap at most: a driver that loses its CPU just as its index comes round looks as if it waited.
+            let interrupts = after[1].interrupts - before[1].interrupts;
+            assert!(
+                interrupts <= 1 + requests / 65_536,
+                "depth {depth}: {interrupts}"
+            );
         }
         assert_eq!(daemon.snapshot().queues[1].kicks, 0);
         daemon.stop();

@@ -35,6 +35,8 @@ pub(super) fn wait_until_none() {
 
 /// Removes what a failed test left, as far as that works.
 pub(super) fn clear() {
+    // What a test that failed had set for the disks of the next one.
+    let _ = fs::write("/sys/module/virtio_blk/parameters/poll_queues", "0");
     for pid in daemons() {
         let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
     }
