@@ -1,8 +1,9 @@
 //! What is written down of a virtqueue of each format, and how it goes on from that.
 
 use super::QueueLog;
+use super::packed_log::Recovered;
 use super::queue_log::Format;
-use crate::ring::{DeviceQueue, Head, InOrder, PackedQueue, SetupError, SplitQueue};
+use crate::ring::{DeviceQueue, Head, InOrder, PackedQueue, RingState, SetupError, SplitQueue};
 
 /// A virtqueue whose requests in flight survive the process that serves it.
 pub trait Logged: DeviceQueue {
@@ -73,9 +74,7 @@ impl Logged for SplitQueue {
 
 impl Logged for PackedQueue {
     fn begin(&self, log: &mut QueueLog) {
-        log.end();
-        log.packed.begin(self.state());
-        log.serve(Format::Packed);
+        begin_packed(log, self.state());
     }
 
     #[inline]
@@ -87,23 +86,14 @@ impl Logged for PackedQueue {
 
     #[inline]
     fn publish_logged(&mut self, log: &mut QueueLog) {
-        let (state, used) = self.unpublished();
-        if used.is_empty() {
-            return;
-        }
-        log.packed.commit(state, used);
-        self.publish();
-        log.packed.published();
+        publish_packed(self, log);
     }
 
     fn take_over(&mut self, log: Option<&mut QueueLog>) -> Result<(), SetupError> {
-        let log = log.ok_or(SetupError::NoLog)?;
-        if !log.serves(Format::Packed) {
-            self.begin(log);
-            return Ok(());
+        match left_packed(log, self.state())? {
+            Some(left) => self.go_on_at(left.state, &left.used, left.in_flight),
+            None => Ok(()),
         }
-        let left = log.packed.recover();
-        self.go_on_at(left.state, &left.used, left.in_flight)
     }
 }
 
@@ -126,29 +116,50 @@ impl Logged for InOrder<SplitQueue> {
 /// As with a split ring, once what was to be published is.
 impl Logged for InOrder<PackedQueue> {
     fn begin(&self, log: &mut QueueLog) {
-        log.end();
-        log.packed.begin(self.state());
-        log.serve(Format::Packed);
+        begin_packed(log, self.state());
     }
 
     #[inline]
     fn publish_logged(&mut self, log: &mut QueueLog) {
-        let (state, used) = self.unpublished();
-        if used.is_empty() {
-            return;
-        }
-        log.packed.commit(state, used);
-        self.publish();
+        publish_packed(self, log);
     }
 
     fn take_over(&mut self, log: Option<&mut QueueLog>) -> Result<(), SetupError> {
-        let log = log.ok_or(SetupError::NoLog)?;
-        if !log.serves(Format::Packed) {
-            self.begin(log);
+        let Some(mut left) = left_packed(log, self.state())? else {
             return Ok(());
-        }
-        let mut left = log.packed.recover();
+        };
         left.state.next_avail = left.state.next_used;
         self.queue().go_on_at(left.state, &left.used, Vec::new())
     }
+}
+
+fn begin_packed(log: &mut QueueLog, state: RingState) {
+    log.end();
+    log.packed.begin(state);
+    log.serve(Format::Packed);
+}
+
+/// Shows the driver what was pushed, once the log has it.
+#[inline]
+fn publish_packed(queue: &mut impl DeviceQueue, log: &mut QueueLog) {
+    let (state, used) = queue.unpublished();
+    if used.is_empty() {
+        return;
+    }
+    log.packed.commit(state, used);
+    queue.publish();
+    log.packed.published();
+}
+
+/// Returns where a worker left a packed ring; none when it had not begun, which it does here, at `state`.
+fn left_packed(
+    log: Option<&mut QueueLog>,
+    state: RingState,
+) -> Result<Option<Recovered>, SetupError> {
+    let log = log.ok_or(SetupError::NoLog)?;
+    if log.serves(Format::Packed) {
+        return Ok(Some(log.packed.recover()));
+    }
+    begin_packed(log, state);
+    Ok(None)
 }
