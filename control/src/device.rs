@@ -6,6 +6,7 @@
 mod backend;
 mod cpus;
 mod create;
+mod crew;
 mod handle;
 mod interrupts;
 mod leftover;

@@ -173,10 +173,10 @@ impl Daemon {
         let prepared: Vec<Prepared> = prepared.collect::<Result<_, _>>()?;
         sockets::remove_dead(folder);
         let mut events = Vec::new();
-        for device in prepared {
+        for mut device in prepared {
             let name = device.name().clone();
             let left = match request.takeover {
-                true => ask_for(&device, folder)?,
+                true => ask_for(&mut device, folder)?,
                 false => None,
             };
             let claim = Claim::new(folder, &name)?;
@@ -185,7 +185,8 @@ impl Daemon {
                 true => Event::TakenOver {
                     name: name.to_string(),
                     from: left.map(|left| left.pid),
-                    pause_us: left.map(|left| left.since.elapsed().as_micros() as u64),
+                    pause_us: left
+                        .map(|left| control.served_at().after(left.since).as_micros() as u64),
                 },
                 false => Event::Serving {
                     name: name.to_string(),
@@ -228,8 +229,7 @@ impl Daemon {
             match self.wakes.recv() {
                 Ok(Wake::Signal) | Err(_) => break,
                 Ok(Wake::HandOver(name, answer)) => {
-                    // Whoever asked may be gone; then the device is left like that of a killed daemon.
-                    let _ = answer.send(self.hand_over(&name, watch));
+                    self.hand_over(&name, &answer, watch);
                 }
                 Ok(_) => {}
             }
@@ -254,12 +254,28 @@ impl Daemon {
         ApiServer::start(&folder.join(socket), served.collect(), Arc::new(hand_over))
     }
 
-    /// Lets go of the device `name` for another daemon.
+    /// Lets go of the device `name` for another daemon, which is told at once: the driver waits for it.
     fn hand_over(
         &mut self,
         name: &Name,
+        answer: &Sender<Result<HandedOver, String>>,
         watch: &mut impl FnMut(&Event),
-    ) -> Result<HandedOver, String> {
+    ) {
+        // Whoever asked may be gone; then the device is left like that of a killed daemon.
+        match self.let_go(name) {
+            Ok((control, handed_over)) => {
+                let _ = answer.send(Ok(handed_over));
+                control.wait();
+                watch(&Event::HandedOver {
+                    name: name.to_string(),
+                });
+            }
+            Err(refused) => drop(answer.send(Err(refused))),
+        }
+    }
+
+    /// Returns the device `name`, which nobody serves and another daemon can claim.
+    fn let_go(&mut self, name: &Name) -> Result<(ControlHandle, HandedOver), String> {
         let place = self.devices.iter().position(|device| device.name == *name);
         let place = place.ok_or_else(|| format!("device {name} is not served here any more"))?;
         let since = self.devices[place].control.let_go().ok_or_else(|| {
@@ -267,19 +283,15 @@ impl Daemon {
                 "device {name} is not handed over: its backend does not finish what is in flight; try again"
             )
         })?;
-        let device = self.devices.remove(place);
-        device.control.leave();
+        let mut device = self.devices.remove(place);
+        let left = device.control.leave();
         drop(device.claim);
         if let Some(api) = &self.api {
             api.forget(name);
         }
-        watch(&Event::HandedOver {
-            name: name.to_string(),
-        });
-        Ok(HandedOver {
-            pid: std::process::id(),
-            since,
-        })
+        left.map_err(|reason| format!("device {name} cannot be closed: {reason}"))?;
+        let pid = std::process::id();
+        Ok((device.control, HandedOver { pid, since }))
     }
 
     /// Attaches a device through a thread of its own, since the kernel's probe waits for ours. Returns
@@ -401,8 +413,8 @@ impl Daemon {
 }
 
 /// Has the daemon that serves `device`, if one does, let go of it. Nothing is asked of it if the device could not be taken over.
-fn ask_for(device: &Prepared, folder: &Path) -> Result<Option<HandedOver>, DaemonError> {
-    device.check_takeover()?;
+fn ask_for(device: &mut Prepared, folder: &Path) -> Result<Option<HandedOver>, DaemonError> {
+    device.stand_by()?;
     Ok(Client::new(folder).hand_over(device.name().as_str())?)
 }
 

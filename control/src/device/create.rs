@@ -3,20 +3,17 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use pollux_dataplane::backend::Backend;
 use pollux_dataplane::backend::DiskError;
 use pollux_dataplane::inflight::InFlightLog;
-use pollux_dataplane::worker::{SpawnError, WorkerConfig};
+use pollux_dataplane::worker::SpawnError;
 use vduse::sysfs::SysfsError;
 use vduse::{
     Control, ControlError, CreateError, DestroyError, Device, DeviceError, Name, OpenError,
 };
 
-use super::notifier::VduseNotifier;
 use super::protocol::Protocol;
 use super::renew::Recipe;
 use super::trace::{DeviceState, Trace, TraceError};
-use super::workers::Workers;
 use super::{DeviceOptions, Disk, OptionsError};
 
 /// Why a device cannot be served.
@@ -108,7 +105,7 @@ impl From<CreateError> for ServeError {
 #[derive(Debug)]
 pub struct Created {
     control: Control,
-    device: Option<Arc<Device>>,
+    device: Arc<Device>,
     name: Name,
     recipe: Recipe,
     trace: Trace,
@@ -118,20 +115,26 @@ pub struct Created {
 }
 
 impl Created {
-    /// Makes the device and tells the kernel its queues, or takes over the one that a killed daemon left, if it
+    /// Makes the device, opens it and tells the kernel its queues, or takes over the one that a killed daemon left, if it
     /// is the same. What the next daemon needs to do so is kept in `folder`. Nothing new is left behind on failure.
     pub(super) fn new(
         options: &DeviceOptions,
         disk: &Disk,
         folder: &Path,
+        device: &Arc<Device>,
     ) -> Result<Self, ServeError> {
-        match Self::make(options, disk, folder) {
-            Err(ServeError::Exists { name }) => Self::take_over(options, disk, folder, name),
+        match Self::make(options, disk, folder, device) {
+            Err(ServeError::Exists { .. }) => Self::take_over(options, disk, folder, device),
             other => other,
         }
     }
 
-    fn make(options: &DeviceOptions, disk: &Disk, folder: &Path) -> Result<Self, ServeError> {
+    fn make(
+        options: &DeviceOptions,
+        disk: &Disk,
+        folder: &Path,
+        device: &Arc<Device>,
+    ) -> Result<Self, ServeError> {
         let control = Control::open()?;
         let protocol = Protocol::negotiate(&control)?;
         let recipe = Recipe::new(options, disk, protocol);
@@ -146,18 +149,17 @@ impl Created {
                 return Err(error.into());
             }
         };
-        let mut created = Self {
+        let created = Self {
             control,
-            device: None,
+            device: Arc::clone(device),
             name,
             recipe,
             trace,
             log,
             taken_over: false,
         };
-        let device = Device::open(&created.name)?;
-        created.recipe.set_up(&device)?;
-        created.device = Some(Arc::new(device));
+        device.reopen()?;
+        created.recipe.set_up(device)?;
         Ok(created)
     }
 
@@ -165,24 +167,25 @@ impl Created {
         options: &DeviceOptions,
         disk: &Disk,
         folder: &Path,
-        name: Name,
+        device: &Arc<Device>,
     ) -> Result<Self, ServeError> {
+        let name = options.name.clone();
         let trace = Trace::new(folder, &name);
         let Some(state) = Self::check(options, disk, folder)? else {
             return Err(ServeError::Exists { name });
         };
-        let device = Device::open(&name)?;
+        device.reopen()?;
         let protocol = state.protocol();
         let recipe = Recipe::new(options, disk, protocol);
         // Its daemon may have been killed before it came to this, or on the way to another size.
-        recipe.set_up_again(&device)?;
+        recipe.set_up_again(device)?;
         let wanted = DeviceState::new(options, disk, protocol);
         if state != wanted {
             trace.write(&wanted)?;
         }
         Ok(Self {
             control: Control::open()?,
-            device: Some(Arc::new(device)),
+            device: Arc::clone(device),
             log: trace.log(&state)?,
             name,
             recipe,
@@ -226,55 +229,20 @@ impl Created {
         &self.recipe
     }
 
-    /// Returns the open device.
-    pub(super) fn device(&self) -> Result<&Arc<Device>, ServeError> {
-        // `new` sets it, and only `destroy` takes it.
-        let name = self.name.clone();
-        let reason = std::io::Error::other("the device is closed");
-        self.device
-            .as_ref()
-            .ok_or(ServeError::Thread { name, reason })
-    }
-
-    /// Starts a worker for each queue, on `cpus`.
-    pub(super) fn spawn_workers(
-        &self,
-        options: &DeviceOptions,
-        disk: &Disk,
-        cpus: &[usize],
-    ) -> Result<Workers, ServeError> {
-        let mut workers = Vec::new();
-        for (index, &cpu) in (0..).zip(cpus) {
-            let name = thread_name(&self.name, index);
-            let geometry = disk.geometry().clone();
-            let config = WorkerConfig {
-                name,
-                cpu: Some(cpu),
-                mode: options.mode,
-                interrupt_hold: options.interrupt_hold,
-                latency_sample: options.latency_sample,
-                geometry,
-                in_flight: self.log.queue(index as u16),
-            };
-            let notifier = VduseNotifier {
-                device: Arc::clone(self.device()?),
-                index,
-            };
-            match disk.spawn_worker(config, notifier) {
-                Ok(worker) => workers.push((worker, cpu)),
-                Err(error) => {
-                    Workers::new(self.name.to_string(), workers).end();
-                    return Err(error.into());
-                }
-            }
-        }
-        Ok(Workers::new(self.name.to_string(), workers))
+    /// Returns where requests in flight are written down.
+    pub(super) fn log(&self) -> &InFlightLog {
+        &self.log
     }
 
     /// Closes the device and leaves it to the next daemon.
-    pub(super) fn leave(mut self) {
+    ///
+    /// # Errors
+    ///
+    /// What the system said; it is open until the process ends then.
+    pub(super) fn leave(&mut self) -> std::io::Result<()> {
         // Dropping does not destroy it.
         self.taken_over = true;
+        self.device.close()
     }
 
     /// Closes the device and destroys it.
@@ -283,14 +251,19 @@ impl Created {
     ///
     /// [`DestroyError`] while it is attached, or something else has it open.
     pub fn destroy(mut self) -> Result<(), DestroyError> {
-        self.device = None;
-        let destroyed = self.control.destroy(&self.name);
+        let destroyed = self.close_and_destroy();
         if destroyed.is_ok() {
             self.trace.remove();
         }
         // Dropping does not try again.
         self.taken_over = true;
         destroyed
+    }
+
+    fn close_and_destroy(&self) -> Result<(), DestroyError> {
+        // Where it cannot be closed it is in use, which the kernel tells.
+        let _ = self.device.close();
+        self.control.destroy(&self.name)
     }
 }
 
@@ -299,34 +272,9 @@ impl Drop for Created {
         if self.taken_over {
             return;
         }
-        self.device = None;
-        match self.control.destroy(&self.name) {
+        match self.close_and_destroy() {
             Ok(()) => self.trace.remove(),
             Err(error) => tracing::error!("{error}"),
         }
-    }
-}
-
-/// Returns the name of the worker of queue `index`: threads have 15 bytes.
-fn thread_name(name: &Name, index: u32) -> String {
-    let suffix = format!("/vq{index}");
-    let room = 15 - suffix.len();
-    let mut name = name.as_str().to_owned();
-    while name.len() > room {
-        name.pop();
-    }
-    name + &suffix
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn thread_names_fit_the_kernels_fifteen_bytes() {
-        let short = "d0".parse().unwrap();
-        assert_eq!(thread_name(&short, 3), "d0/vq3");
-        let long = "a-long-device-name".parse().unwrap();
-        assert_eq!(thread_name(&long, 12), "a-long-dev/vq12");
     }
 }

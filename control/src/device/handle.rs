@@ -10,10 +10,13 @@ use std::time::Duration;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use pollux_dataplane::worker::calibrate_clock;
 use tracing::error;
-use vduse::Name;
+use vduse::{Device, DeviceError, Name};
 
+use super::crew::spawn_workers;
 use super::thread::ControlThread;
+use super::trace::Trace;
 use super::umem::Umem;
+use super::workers::Workers;
 use super::{
     Created, DeviceOptions, DeviceSnapshot, Disk, Moment, ResizeError, Resized, ServeError,
 };
@@ -45,6 +48,7 @@ pub struct ControlHandle {
     wake: Arc<EventFd>,
     thread: JoinHandle<bool>,
     created: Created,
+    served_at: Moment,
 }
 
 /// A way to ask a served device, for other threads.
@@ -130,6 +134,11 @@ impl ControlHandle {
         }
     }
 
+    /// Returns when a device that was taken over was served again.
+    pub fn served_at(&self) -> Moment {
+        self.served_at
+    }
+
     /// Returns whether the device is one that a killed daemon left.
     pub fn is_taken_over(&self) -> bool {
         self.created.is_taken_over()
@@ -146,10 +155,18 @@ impl ControlHandle {
     }
 
     /// Closes the device, which its threads have let go of, and leaves it to the next daemon.
-    pub fn leave(self) {
+    ///
+    /// # Errors
+    ///
+    /// What the system said; the device is open then until the process ends.
+    pub fn leave(&mut self) -> std::io::Result<()> {
+        self.created.leave()
+    }
+
+    /// Waits for the threads of a device that was left.
+    pub fn wait(self) {
         // What went wrong there is logged.
         let _ = self.thread.join();
-        self.created.leave();
     }
 
     /// Ends the control thread and the workers, and destroys the device, which must be detached.
@@ -177,6 +194,10 @@ pub struct Prepared {
     disk: Disk,
     umem: Umem,
     folder: PathBuf,
+    /// Closed, until it is made or taken over.
+    device: Arc<Device>,
+    /// Started already, for a device that another daemon serves.
+    workers: Option<Workers>,
 }
 
 /// VDUSE's own size of a bounce region, in bytes.
@@ -194,6 +215,12 @@ impl Prepared {
         let backend = options.backend.to_string();
         let disk = open.map_err(|reason| ServeError::Disk { backend, reason })?;
         calibrate_clock();
+        let name = &options.name;
+        let device = Device::closed(name).map_err(|reason| DeviceError::Other {
+            name: name.clone(),
+            operation: "open /dev/null",
+            reason,
+        })?;
         let bounce_bytes = options.bounce_size_bytes.unwrap_or(BOUNCE_BYTES_DEFAULT);
         Ok(Self {
             disk,
@@ -201,6 +228,8 @@ impl Prepared {
             options,
             cpus,
             folder: folder.to_owned(),
+            device: Arc::new(device),
+            workers: None,
         })
     }
 
@@ -209,13 +238,24 @@ impl Prepared {
         &self.options.name
     }
 
-    /// Finds out whether a device that exists can be taken over.
+    /// Finds out whether a device that exists can be taken over, and starts the threads that serve it then.
     ///
     /// # Errors
     ///
     /// [`ServeError`] when it differs, or its data is in its daemon's memory.
-    pub fn check_takeover(&self) -> Result<(), ServeError> {
-        Created::check(&self.options, &self.disk, &self.folder).map(drop)
+    pub fn stand_by(&mut self) -> Result<(), ServeError> {
+        let (options, disk) = (&self.options, &self.disk);
+        if let Some(state) = Created::check(options, disk, &self.folder)? {
+            let log = Trace::new(&self.folder, &options.name).log(&state)?;
+            self.workers = Some(spawn_workers(
+                options,
+                disk,
+                &self.cpus,
+                &self.device,
+                &log,
+            )?);
+        }
+        Ok(())
     }
 
     /// Makes the device, or takes over what another daemon left of it, and starts its threads.
@@ -230,10 +270,15 @@ impl Prepared {
             disk,
             umem,
             folder,
+            device,
+            workers,
         } = self;
-        let created = Created::new(&options, &disk, &folder)?;
-        let workers = created.spawn_workers(&options, &disk, &cpus)?;
-        let device = Arc::clone(created.device()?);
+        let created = Created::new(&options, &disk, &folder, &device)?;
+        // It may have gone in between, and its log with it.
+        let workers = match workers.filter(|_| created.is_taken_over()) {
+            Some(workers) => workers,
+            None => spawn_workers(&options, &disk, &cpus, &device, created.log())?,
+        };
         let name = options.name.clone();
         let refuse = |reason: std::io::Error| ServeError::Thread {
             name: name.clone(),
@@ -255,6 +300,7 @@ impl Prepared {
         if created.is_taken_over() {
             control.take_over();
         }
+        let served_at = control.served_at;
         let thread = Builder::new().name(format!("{name}/control"));
         let thread = thread.spawn(move || control.run()).map_err(refuse)?;
         Ok(ControlHandle {
@@ -262,6 +308,7 @@ impl Prepared {
             wake,
             thread,
             created,
+            served_at,
         })
     }
 }

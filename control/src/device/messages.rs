@@ -12,6 +12,7 @@ use tracing::{debug, error, info, warn};
 use vduse::{DeviceError, PackedState, QueueInfo, Reply, Request, RequestKind};
 
 use super::interrupts::QueueInterrupts;
+use super::moment::Moment;
 use super::thread::ControlThread;
 use super::workers::Start;
 use super::{DeviceStatus, memory};
@@ -178,13 +179,20 @@ impl ControlThread {
     }
 
     pub(super) fn start_ready_queues(&mut self, start: Start) {
+        let mut started = Vec::new();
         for index in std::mem::take(&mut self.awaited) {
             if self.workers.is_serving(index) {
                 continue;
             }
             match self.device.queue_info(index as u32) {
                 Ok(info) if info.ready && info.size > 0 && !self.suspended => {
-                    self.start_queue(index, &info, start);
+                    if !self.workers.resume(index, &self.table) {
+                        let queue = queue_config(&info, self.features.bits());
+                        let table = Arc::clone(&self.table);
+                        self.workers
+                            .start(index, QueueSetup { queue, table }, start);
+                        started.push(index);
+                    }
                 }
                 // One that was disabled, or suspended, goes on from where it was. Nothing else tells.
                 Ok(info) if start == Start::TakenOver && info.size > 0 && self.keeps_paused() => {
@@ -198,6 +206,12 @@ impl ControlThread {
                 Err(error) => warn!("{error}"),
             }
         }
+        self.workers.await_started();
+        self.served_at = Moment::now();
+        // They are served by then: this takes longer than starting them does.
+        for index in started {
+            self.place_interrupts(index);
+        }
         let is_over = |until| Instant::now() >= until;
         if self.ready_until.is_some_and(is_over) {
             self.awaited.clear();
@@ -210,19 +224,12 @@ impl ControlThread {
         self.suspended || self.recipe.protocol.tells_ready()
     }
 
-    fn start_queue(&mut self, index: usize, info: &QueueInfo, start: Start) {
-        if self.workers.resume(index, &self.table) {
-            return;
-        }
-        let queue = queue_config(info, self.features.bits());
+    fn place_interrupts(&mut self, index: usize) {
         let wanted = &self.options.interrupt_cpus;
         let cpus = self.workers.cpus();
         let is_held = !self.options.interrupt_hold.is_zero();
         let placed = QueueInterrupts::place(&self.options.name, index, wanted, is_held, &cpus);
         self.interrupts.extend(placed);
-        let table = Arc::clone(&self.table);
-        self.workers
-            .start(index, QueueSetup { queue, table }, start);
     }
 
     /// Takes everything out of use. Safe to answer the kernel afterwards.

@@ -22,8 +22,8 @@ impl Moment {
         }
     }
 
-    /// Returns how long ago it was.
-    pub fn elapsed(self) -> Duration {
-        Duration::from_nanos(Self::now().boot_ns.saturating_sub(self.boot_ns))
+    /// Returns how long it was after `earlier`; nothing if it was not.
+    pub fn after(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.boot_ns.saturating_sub(earlier.boot_ns))
     }
 }

@@ -81,6 +81,8 @@ pub(super) struct ControlThread {
     pub(super) problem: Option<String>,
     pub(super) broken: bool,
     pub(super) taken_over: bool,
+    /// When queues were last started.
+    pub(super) served_at: Moment,
     /// It was attached since it was made, or may have been.
     pub(super) was_attached: bool,
     pub(super) recipe: Recipe,
@@ -120,6 +122,7 @@ impl ControlThread {
             problem: None,
             broken: false,
             taken_over: false,
+            served_at: Moment::now(),
             was_attached: false,
             recipe: created.recipe().clone(),
             leaving: false,

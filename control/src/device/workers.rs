@@ -33,12 +33,16 @@ pub(super) struct Workers {
 }
 
 impl Workers {
-    /// Takes over `workers`, each with its CPU.
-    pub(super) fn new(name: String, workers: impl IntoIterator<Item = (Worker, usize)>) -> Self {
-        let workers = workers.into_iter().enumerate();
-        let slots = workers.map(|(queue, (worker, cpu))| Slot::new(&name, queue, worker, cpu));
-        let slots = slots.collect();
+    /// Returns those of device `name`, none so far.
+    pub(super) fn new(name: String) -> Self {
+        let slots = Vec::new();
         Self { name, slots }
+    }
+
+    /// Adds the worker of the next queue, which is on `cpu`.
+    pub(super) fn push(&mut self, worker: Worker, cpu: usize) {
+        let slot = Slot::new(&self.name, self.slots.len(), worker, cpu);
+        self.slots.push(slot);
     }
 
     pub(super) fn len(&self) -> usize {
@@ -64,11 +68,16 @@ impl Workers {
         self.slots.iter().any(Slot::needs_watch)
     }
 
-    /// Has worker `index` serve the queue in `setup`. A queue that cannot be served is shown as broken.
+    /// Has worker `index` serve the queue in `setup`, from the next [`await_started`](Self::await_started) on.
     pub(super) fn start(&mut self, index: usize, setup: QueueSetup, start: Start) {
         if let Some(slot) = self.slots.get_mut(index) {
             slot.start(setup, start);
         }
+    }
+
+    /// Waits until every worker serves what it was to start. A queue that cannot be served is shown as broken.
+    pub(super) fn await_started(&mut self) {
+        self.slots.iter_mut().for_each(Slot::await_started);
     }
 
     /// Looks after every worker: whether it answers, and whether its backend has held a request for `limit`. All that
@@ -212,9 +221,18 @@ impl Workers {
         let deadline = Instant::now() + Duration::from_millis(WORKER_ANSWER_MS_MAX);
         let posted = self.slots.iter_mut().map(Slot::post_exit);
         let told: Vec<bool> = posted.collect();
-        let slots = self.slots.into_iter().zip(told);
+        let slots = std::mem::take(&mut self.slots).into_iter().zip(told);
         let ended: Vec<bool> = slots.map(|(slot, told)| slot.end(told, deadline)).collect();
         ended.into_iter().all(|ended| ended)
+    }
+}
+
+impl Drop for Workers {
+    /// Tells those to end for whose end nobody has waited.
+    fn drop(&mut self) {
+        for slot in &mut self.slots {
+            slot.post_exit();
+        }
     }
 }
 

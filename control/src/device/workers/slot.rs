@@ -54,6 +54,8 @@ pub(super) struct Slot {
     owed: Option<Owed>,
     /// It was told to stop and has not done so.
     stopping: bool,
+    /// The command with which it is to start serving, until its answer is looked at.
+    starting: Option<u64>,
     /// What it was to serve while it was stuck.
     missed: Option<(QueueSetup, Start)>,
     /// That it is stuck was told.
@@ -78,6 +80,7 @@ impl Slot {
             state: RingState::default(),
             owed: None,
             stopping: false,
+            starting: None,
             missed: None,
             told_stuck: false,
             held_beats: 0,
@@ -106,7 +109,8 @@ impl Slot {
         self.worker.depth.load()
     }
 
-    /// Has the worker serve a queue; one that is stuck will when it is back.
+    /// Has the worker serve a queue, which is [awaited](Self::await_started) before anything else is asked of it; one that is
+    /// stuck will when it is back.
     pub(super) fn start(&mut self, setup: QueueSetup, start: Start) {
         self.serving = true;
         self.paused = false;
@@ -128,9 +132,21 @@ impl Slot {
             Start::Fresh => Command::Start(setup),
             Start::TakenOver => Command::TakeOver(setup),
         };
+        self.starting = self.post(command);
+        if self.starting.is_none() {
+            let Label { device, queue, .. } = &self.label;
+            error!(device, queue, "the worker cannot be told to start");
+        }
+    }
+
+    /// Waits until the worker serves what it was to [`start`](Self::start). A queue that cannot be served is shown.
+    pub(super) fn await_started(&mut self) {
+        let Some(number) = self.starting.take() else {
+            return;
+        };
+        let answer = self.collect(Some(number));
         let Label { device, queue, .. } = &self.label;
-        let (device, queue) = (device.clone(), *queue);
-        match self.ask(command) {
+        match answer {
             Some(Answer::Started(Ok(_))) => {}
             Some(Answer::Started(Err(reason))) => {
                 let remedy = match reason {
@@ -262,6 +278,7 @@ impl Slot {
         }
         if let Some((setup, start)) = self.missed.take() {
             self.start(setup, start);
+            self.await_started();
         }
         let is_over = self.serving && limit.is_some_and(|limit| self.held() >= limit);
         let failed = is_over && self.abandon(self.held_beats, refuse);

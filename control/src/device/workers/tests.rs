@@ -51,8 +51,8 @@ fn geometry(size_bytes: u64) -> Geometry {
 
 /// Returns two workers, the second of which goes on only while `held` is free.
 fn workers(held: &Arc<Mutex<()>>) -> Workers {
-    let free = Arc::default();
-    let one = |held: &Arc<Mutex<()>>| {
+    let mut workers = Workers::new("d0".into());
+    for held in [&Arc::default(), held] {
         let config = WorkerConfig {
             name: "test".into(),
             cpu: None,
@@ -62,9 +62,10 @@ fn workers(held: &Arc<Mutex<()>>) -> Workers {
             geometry: geometry(1 << 20),
             in_flight: None,
         };
-        (spawn(config, Holding(Arc::clone(held)), Silent).unwrap(), 0)
-    };
-    Workers::new("d0".into(), [one(&free), one(held)])
+        let worker = spawn(config, Holding(Arc::clone(held)), Silent).unwrap();
+        workers.push(worker, 0);
+    }
+    workers
 }
 
 #[test]

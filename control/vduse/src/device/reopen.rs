@@ -3,19 +3,31 @@
 #![allow(unsafe_code)]
 
 use super::{Device, OpenError, open};
+use crate::Name;
 use nix::errno::Errno;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
+/// What a closed device has open.
+const NOTHING: &str = "/dev/null";
+
 impl Device {
+    /// Returns the device `name`, closed until [`Device::reopen`]: for all that is made ready before it can be opened.
+    pub fn closed(name: &Name) -> io::Result<Self> {
+        Ok(Self {
+            name: name.clone(),
+            file: open(Path::new(NOTHING))?,
+        })
+    }
+
     /// Closes `/dev/vduse/NAME`, so that the device can be destroyed, until [`Device::reopen`]. Every other
     /// operation fails meanwhile.
     ///
     /// One that another thread is in keeps the device open until it ends.
     pub fn close(&self) -> io::Result<()> {
-        self.replace(&open(Path::new("/dev/null"))?)
+        self.replace(&open(Path::new(NOTHING))?)
     }
 
     /// Opens `/dev/vduse/NAME` again, for all who have a reference to this device. Whoever waits for events of
@@ -40,7 +52,7 @@ impl Device {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{DeviceError, Name};
+    use crate::DeviceError;
 
     #[test]
     fn a_closed_device_keeps_its_number_and_fails() {
@@ -54,6 +66,13 @@ mod tests {
         assert!(matches!(device.receive(), Err(DeviceError::Other { .. })));
         let link = std::fs::read_link(format!("/proc/self/fd/{number}")).unwrap();
         assert_eq!(link, Path::new("/dev/null"));
+        assert!(matches!(device.reopen(), Err(OpenError::Unknown { .. })));
+    }
+
+    #[test]
+    fn a_device_that_is_made_closed_fails_as_well() {
+        let device = Device::closed(&Name::try_from("never-created").unwrap()).unwrap();
+        assert!(matches!(device.receive(), Err(DeviceError::Other { .. })));
         assert!(matches!(device.reopen(), Err(OpenError::Unknown { .. })));
     }
 }

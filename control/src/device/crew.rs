@@ -1,0 +1,66 @@
+//! Starting the workers of a device, which need not be open by then: one that is handed on does not wait for them.
+
+use std::sync::Arc;
+
+use pollux_dataplane::backend::Backend;
+use pollux_dataplane::inflight::InFlightLog;
+use pollux_dataplane::worker::WorkerConfig;
+use vduse::{Device, Name};
+
+use super::notifier::VduseNotifier;
+use super::workers::Workers;
+use super::{DeviceOptions, Disk, ServeError};
+
+/// Starts a worker for each queue of `device`, on `cpus`.
+///
+/// # Errors
+///
+/// [`ServeError`] when one cannot be had; all end then.
+pub(super) fn spawn_workers(
+    options: &DeviceOptions,
+    disk: &Disk,
+    cpus: &[usize],
+    device: &Arc<Device>,
+    log: &InFlightLog,
+) -> Result<Workers, ServeError> {
+    let mut workers = Workers::new(options.name.to_string());
+    for (index, &cpu) in (0..).zip(cpus) {
+        let config = WorkerConfig {
+            name: thread_name(&options.name, index),
+            cpu: Some(cpu),
+            mode: options.mode,
+            interrupt_hold: options.interrupt_hold,
+            latency_sample: options.latency_sample,
+            geometry: disk.geometry().clone(),
+            in_flight: log.queue(index as u16),
+        };
+        let device = Arc::clone(device);
+        let worker = disk.spawn_worker(config, VduseNotifier { device, index })?;
+        workers.push(worker, cpu);
+    }
+    Ok(workers)
+}
+
+/// Returns the name of the worker of queue `index`: threads have 15 bytes.
+fn thread_name(name: &Name, index: u32) -> String {
+    let suffix = format!("/vq{index}");
+    let room = 15 - suffix.len();
+    let mut name = name.as_str().to_owned();
+    while name.len() > room {
+        name.pop();
+    }
+    name + &suffix
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thread_names_fit_the_kernels_fifteen_bytes() {
+        let short = "d0".parse().unwrap();
+        assert_eq!(thread_name(&short, 3), "d0/vq3");
+        let long = "a-long-device-name".parse().unwrap();
+        assert_eq!(thread_name(&long, 12), "a-long-dev/vq12");
+    }
+}
