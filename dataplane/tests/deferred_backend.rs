@@ -237,7 +237,11 @@ fn a_request_without_room_is_taken_again_by_the_next_to_serve_the_queue() {
         ..rig.driver.queue.config()
     };
     let table = rig.driver.memory().table();
-    rig.ask(Command::Start(Box::new(QueueSetup { queue, table })));
+    rig.ask(Command::Start(Box::new(QueueSetup {
+        queue,
+        table,
+        write_through: false,
+    })));
     backend.await_pending(2);
     backend.finish_all(1);
     for _ in 0..4 {
@@ -380,7 +384,11 @@ fn starting_again_waits_for_what_is_in_flight() {
         ..rig.driver.queue.config()
     };
     let table = rig.driver.memory().table();
-    let start = Command::Start(Box::new(QueueSetup { queue, table }));
+    let start = Command::Start(Box::new(QueueSetup {
+        queue,
+        table,
+        write_through: false,
+    }));
     let start = rig.worker.mailbox.post(start).unwrap();
     no_answer(&rig, start);
     backend.finish_all(1);

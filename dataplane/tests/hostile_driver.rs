@@ -263,7 +263,11 @@ fn a_header_on_a_missing_page_does_not_reach_the_disk() {
     rig.driver.split().make_available(0);
     rig.driver.queue.publish();
     let queue = rig.driver.queue.config();
-    rig.ask(Command::Start(Box::new(QueueSetup { queue, table })));
+    rig.ask(Command::Start(Box::new(QueueSetup {
+        queue,
+        table,
+        write_through: false,
+    })));
     assert_eq!(fault(&rig), DriverFault::MemoryMissing);
     rig.until("the answer", |rig| rig.worker.counters.requests.get() == 2);
     assert_eq!(rig.driver.memory().read(status, 1), [IO_ERROR]);

@@ -286,7 +286,11 @@ fn a_stopped_queue_is_left_alone_and_goes_on_where_it_was() {
         ..rig.driver.queue.config()
     };
     let table = rig.driver.memory().table();
-    let setup = pollux_dataplane::worker::QueueSetup { queue, table };
+    let setup = pollux_dataplane::worker::QueueSetup {
+        queue,
+        table,
+        write_through: false,
+    };
     let answer = rig.ask(Command::Start(Box::new(setup)));
     assert!(matches!(answer, Answer::Started(Ok(_))));
     assert_eq!(rig.wait().status, OK);
@@ -334,6 +338,7 @@ fn a_queue_that_another_worker_left_is_recovered_without_being_served() {
     let setup = pollux_dataplane::worker::QueueSetup {
         queue,
         table: table.clone(),
+        write_through: false,
     };
     let recovered = rig.ask(Command::Recover(Box::new(setup)));
     assert!(matches!(recovered, Answer::Started(Ok(state)) if Some(state) == at(5)));
@@ -368,7 +373,11 @@ fn a_queue_that_was_started_in_no_memory_is_served_once_it_is_mapped() {
     rig.stop();
     let queue = rig.driver.queue.config();
     let table = Default::default();
-    let setup = pollux_dataplane::worker::QueueSetup { queue, table };
+    let setup = pollux_dataplane::worker::QueueSetup {
+        queue,
+        table,
+        write_through: false,
+    };
     let refused = rig.ask(Command::Start(Box::new(setup)));
     assert!(matches!(refused, Answer::Started(Err(_))), "{refused:?}");
     rig.driver.read(0, 512).unwrap();

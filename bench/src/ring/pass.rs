@@ -32,6 +32,7 @@ impl PassSide {
         let setup = QueueSetup {
             queue: fixture.driver().config(),
             table: fixture.memory().table(),
+            write_through: false,
         };
         let options = DiskOptions {
             size_bytes: 1 << 30,

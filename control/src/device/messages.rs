@@ -187,18 +187,13 @@ impl ControlThread {
             match self.device.queue_info(index as u32) {
                 Ok(info) if info.ready && info.size > 0 && !self.suspended => {
                     if !self.workers.resume(index, &self.table) {
-                        let queue = queue_config(&info, self.features.bits());
-                        let table = Arc::clone(&self.table);
-                        self.workers
-                            .start(index, QueueSetup { queue, table }, start);
+                        self.workers.start(index, self.setup(&info), start);
                         started.push(index);
                     }
                 }
                 // One that was disabled, or suspended, goes on from where it was. Nothing else tells.
                 Ok(info) if start == Start::TakenOver && info.size > 0 && self.keeps_paused() => {
-                    let queue = queue_config(&info, self.features.bits());
-                    let table = Arc::clone(&self.table);
-                    self.workers.recover(index, QueueSetup { queue, table });
+                    self.workers.recover(index, self.setup(&info));
                 }
                 Ok(_) => {
                     self.awaited.insert(index);
@@ -216,6 +211,15 @@ impl ControlThread {
         if self.ready_until.is_some_and(is_over) {
             self.awaited.clear();
             self.ready_until = None;
+        }
+    }
+
+    /// Returns how to serve the queue in `info`.
+    fn setup(&self, info: &QueueInfo) -> QueueSetup {
+        QueueSetup {
+            queue: queue_config(info, self.features.bits()),
+            table: Arc::clone(&self.table),
+            write_through: !self.features.contains(Features::FLUSH),
         }
     }
 

@@ -1,5 +1,7 @@
 //! What a device looks like from outside, at one moment.
 
+use std::collections::BTreeMap;
+
 use pollux_dataplane::stats::Histogram;
 use serde::{Deserialize, Serialize};
 
@@ -84,6 +86,14 @@ pub struct QueueStats {
     pub errors: u64,
     /// Times that the driver broke the rules.
     pub driver_faults: u64,
+    /// Requests that the host failed, by the name of the error: `EIO`, `ENOSPC`.
+    pub host_errors: BTreeMap<String, u64>,
+    /// System calls of the backend.
+    pub backend_system_calls: u64,
+    /// Operations of the backend straight to or from memory that it has registered.
+    pub backend_registered: u64,
+    /// Operations of the backend whose data it copied, because of where the driver has it.
+    pub backend_copied: u64,
     /// Passes that did something.
     pub polls_busy: u64,
     /// Passes that found nothing.

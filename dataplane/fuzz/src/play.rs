@@ -407,6 +407,7 @@ fn start(config: QueueConfig, table: &Arc<RegionTable>) -> Option<Poller> {
     let setup = QueueSetup {
         queue: config,
         table: Arc::clone(table),
+        write_through: false,
     };
     Poller::new(&setup).ok()
 }

@@ -4,6 +4,7 @@ use std::os::fd::BorrowedFd;
 
 use super::DiskError;
 use crate::blk::{Geometry, Operation};
+use crate::mem::RegionTable;
 
 /// Names a request that a backend has accepted and not yet completed. Unique in its queue.
 pub type Token = u16;
@@ -31,6 +32,17 @@ pub enum Submission {
     Pending,
     /// There is no room now. Nothing was kept; hand it in again after a completion.
     Busy,
+}
+
+/// What a queue has done since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BackendCounts {
+    /// System calls.
+    pub system_calls: u64,
+    /// Operations whose data went straight to or from registered memory.
+    pub registered: u64,
+    /// Operations whose data was copied, because of where the driver has it.
+    pub copied: u64,
 }
 
 /// One disk. Shared by the queues of a device.
@@ -69,6 +81,13 @@ pub trait Backend: Send + Sync {
 /// The memory of a pending operation stays mapped until its token is returned or
 /// [`abandon`](Self::abandon) has returned; a backend may keep its addresses that long and no longer.
 pub trait BackendQueue: Send {
+    /// Told, with nothing pending, in which memory all operations to come lie; that of before goes away afterwards. A
+    /// backend may register it with the kernel or a device.
+    fn set_memory(&mut self, _memory: &RegionTable) {}
+
+    /// Told, with nothing pending, whether a write is to be durable by the time it completes: the driver does not flush.
+    fn set_write_through(&mut self, _write_through: bool) {}
+
     /// Starts `operation`, to be known as `token`.
     fn submit(&mut self, token: Token, operation: Operation<'_, '_>) -> Submission;
 
@@ -85,6 +104,11 @@ pub trait BackendQueue: Send {
         0
     }
 
+    /// Returns what it has done so far.
+    fn counts(&self) -> BackendCounts {
+        BackendCounts::default()
+    }
+
     /// Gives up everything pending. When it returns, nothing touches the memory of those operations any
     /// more, none of their tokens is returned again, and new operations may be submitted.
     fn abandon(&mut self) {}
@@ -98,6 +122,14 @@ pub trait BackendQueue: Send {
 
 /// A queue whose kind only the one who opened it knows.
 impl<Q: BackendQueue + ?Sized> BackendQueue for Box<Q> {
+    fn set_memory(&mut self, memory: &RegionTable) {
+        (**self).set_memory(memory);
+    }
+
+    fn set_write_through(&mut self, write_through: bool) {
+        (**self).set_write_through(write_through);
+    }
+
     fn submit(&mut self, token: Token, operation: Operation<'_, '_>) -> Submission {
         (**self).submit(token, operation)
     }
@@ -112,6 +144,10 @@ impl<Q: BackendQueue + ?Sized> BackendQueue for Box<Q> {
 
     fn in_flight(&self) -> usize {
         (**self).in_flight()
+    }
+
+    fn counts(&self) -> BackendCounts {
+        (**self).counts()
     }
 
     fn abandon(&mut self) {

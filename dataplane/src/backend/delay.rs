@@ -17,10 +17,10 @@ use std::time::Duration;
 
 use quanta::{Clock, Instant};
 
-use super::{Backend, BackendQueue, DiskError, Outcome, Submission, Token};
+use super::{Backend, BackendCounts, BackendQueue, DiskError, Outcome, Submission, Token};
 use crate::blk::{Data, Geometry, Operation, Ranges, SectorRange};
 use crate::limits::{QUEUE_SIZE_MAX, RANGES_MAX, SEGMENTS_MAX};
-use crate::mem::Segment;
+use crate::mem::{RegionTable, Segment};
 
 /// Room of a queue, in the longest requests; with more than that it is busy.
 const LONGEST_HELD: usize = 16;
@@ -133,6 +133,18 @@ impl<B: Backend> Backend for Delay<B> {
 }
 
 impl<Q: BackendQueue> BackendQueue for DelayQueue<Q> {
+    fn set_memory(&mut self, memory: &RegionTable) {
+        self.inner.set_memory(memory);
+    }
+
+    fn set_write_through(&mut self, write_through: bool) {
+        self.inner.set_write_through(write_through);
+    }
+
+    fn counts(&self) -> BackendCounts {
+        self.inner.counts()
+    }
+
     fn submit(&mut self, token: Token, operation: Operation<'_, '_>) -> Submission {
         let line = match operation {
             Operation::Read { .. } => &mut self.reads,

@@ -6,7 +6,7 @@ mod memory_disk;
 mod null;
 mod ram;
 
-pub use contract::{Backend, BackendQueue, Outcome, Submission, Token};
+pub use contract::{Backend, BackendCounts, BackendQueue, Outcome, Submission, Token};
 pub use delay::{Delay, DelayQueue, Latencies, Latency};
 pub use memory_disk::{DiskError, DiskOptions};
 pub use null::{Null, NullQueue};

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::ErrnoCounters;
+
 /// A number that only grows. One thread adds, so no locked instruction is needed; others may read an
 /// older value.
 #[derive(Debug, Default)]
@@ -17,6 +19,12 @@ impl Counter {
         );
     }
 
+    /// Shows `value`, which only grows, too. Only the owner may call this.
+    #[inline]
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
     /// Returns the value.
     #[inline]
     pub fn get(&self) -> u64 {
@@ -30,6 +38,8 @@ macro_rules! counters {
         #[derive(Debug, Default)]
         pub struct QueueCounters {
             $($(#[$doc])* pub $name: Counter,)*
+            /// Requests that the host failed, by why.
+            pub host_errors: ErrnoCounters,
         }
 
         /// The counters of one queue at some moment.
@@ -70,4 +80,10 @@ counters! {
     interrupts,
     /// Interrupts that the kernel refused.
     interrupts_refused,
+    /// System calls of the backend.
+    backend_system_calls,
+    /// Operations whose data went straight to or from memory that the backend has registered.
+    backend_registered,
+    /// Operations whose data the backend copied, because of where the driver has it.
+    backend_copied,
 }

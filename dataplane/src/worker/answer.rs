@@ -3,6 +3,7 @@
 use crate::backend::Outcome;
 use crate::blk::{Geometry, Status};
 use crate::mem::Segment;
+use crate::stats::QueueCounters;
 
 /// What a request is answered with.
 pub(super) struct Answer {
@@ -24,11 +25,15 @@ impl Answer {
     }
 }
 
+/// Returns the status of what ended with `outcome`; one that the host caused is counted.
 #[inline]
-pub(super) fn status_of(outcome: Outcome) -> Status {
+pub(super) fn status_of(outcome: Outcome, counters: &QueueCounters) -> Status {
     match outcome {
         Outcome::Done => Status::Ok,
-        Outcome::Failed { .. } => Status::IoError,
+        Outcome::Failed { errno } => {
+            counters.host_errors.count(errno);
+            Status::IoError
+        }
         Outcome::Unsupported => Status::Unsupported,
     }
 }

@@ -212,9 +212,11 @@ impl<Q: Logged> State<Q> {
             Request::Answer(status) => Answer::of(status, 0, whole),
             Request::GetId(into) => Answer::of(Status::Ok, write_serial(geometry, into), false),
             Request::Operation(operation) => match backend.submit(head.id(), operation) {
-                Submission::Complete(outcome) => {
-                    Answer::of(status_of(outcome), read_bytes as u32, whole)
-                }
+                Submission::Complete(outcome) => Answer::of(
+                    status_of(outcome, records.counters),
+                    read_bytes as u32,
+                    whole,
+                ),
                 Submission::Pending => {
                     pass.taken += 1;
                     if let Some(log) = &mut records.in_flight {
@@ -345,7 +347,7 @@ impl<Q: Logged> State<Q> {
             whole,
             taken_at,
         } = request;
-        let answer = Answer::of(status_of(outcome), read_bytes, whole);
+        let answer = Answer::of(status_of(outcome, records.counters), read_bytes, whole);
         let last_byte = translator
             .table()
             .segment(status_at, 1, Direction::Writable);

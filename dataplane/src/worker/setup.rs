@@ -12,6 +12,8 @@ pub struct QueueSetup {
     pub queue: QueueConfig,
     /// The driver's memory.
     pub table: Arc<RegionTable>,
+    /// The driver does not flush, so a write is durable when it completes.
+    pub write_through: bool,
 }
 
 /// How a queue was left.

@@ -241,6 +241,7 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
         match progress {
             Progress::Busy(_) => {
                 self.counters.polls_busy.add(1);
+                self.show_counts();
                 self.idle.busy();
                 self.moderate();
                 self.show_fault();
@@ -267,6 +268,14 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
                 self.idle.idle(|| self.clock.now()) == Idle::Spin || !self.may_sleep()
             }
         }
+    }
+
+    #[inline]
+    fn show_counts(&self) {
+        let counts = self.backend.counts();
+        self.counters.backend_system_calls.set(counts.system_calls);
+        self.counters.backend_registered.set(counts.registered);
+        self.counters.backend_copied.set(counts.copied);
     }
 
     /// Returns whether all that can happen to the queue wakes this thread.
@@ -320,7 +329,7 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
     }
 
     fn start(&mut self, setup: &QueueSetup) -> Result<RingState, SetupError> {
-        self.prepare();
+        self.prepare(setup);
         if let Some(log) = &mut self.in_flight {
             log.end();
         }
@@ -329,7 +338,8 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
     }
 
     fn take_over(&mut self, setup: &QueueSetup) -> Result<RingState, SetupError> {
-        self.prepare();
+        self.prepare(setup);
+        self.backend.set_memory(&setup.table);
         let poller = Poller::take_over(setup, self.in_flight.as_mut())?;
         let state = poller.state();
         self.poller = Some(poller);
@@ -355,15 +365,16 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
                 return false;
             }
         }
-        self.poller = None;
+        self.release();
         self.resting = None;
         true
     }
 
     /// Leaves the queue served before, for another one.
-    fn prepare(&mut self) {
+    fn prepare(&mut self, setup: &QueueSetup) {
         // Memory in flight must not go away; and one guard a thread.
         self.stop();
+        self.backend.set_write_through(setup.write_through);
         self.fault.store(None);
         self.fault_shown = false;
         // A reset took the kick eventfd away.
@@ -381,10 +392,17 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
     /// Finishes what is in flight, and lets go of the queue's memory.
     fn pause(&mut self) -> Report {
         let report = self.drain(DRAIN);
-        if let Some(poller) = self.poller.take() {
+        if let Some(poller) = &self.poller {
             self.resting = Some(poller.rest(report));
         }
+        self.release();
         report
+    }
+
+    /// Uses the driver's memory no more. Nothing is in flight.
+    fn release(&mut self) {
+        self.poller = None;
+        self.backend.set_memory(&RegionTable::default());
     }
 
     /// Serves the queue that rests, if any. One that is not in the memory of `table` rests on until the
@@ -393,6 +411,7 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
         let Some(rest) = self.resting else {
             return Ok(RingState::default());
         };
+        self.backend.set_memory(&table);
         let poller = Poller::resume(rest, table)?;
         if let Some(log) = self.in_flight.as_mut().filter(|log| !log.is_served()) {
             poller.begin(log);
@@ -435,11 +454,12 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
             },
             None => self.drain(DRAIN),
         };
-        if (self.poller.take().is_some() || rest.is_some())
+        if (self.poller.is_some() || rest.is_some())
             && let Some(log) = &mut self.in_flight
         {
             log.end();
         }
+        self.release();
         report
     }
 }

@@ -103,7 +103,11 @@ impl Rig {
     pub fn start(&mut self) {
         let queue = self.driver.queue.config();
         let table = self.driver.memory().table();
-        let answer = self.ask(Command::Start(Box::new(QueueSetup { queue, table })));
+        let answer = self.ask(Command::Start(Box::new(QueueSetup {
+            queue,
+            table,
+            write_through: false,
+        })));
         assert!(matches!(answer, Answer::Started(Ok(_))), "{answer:?}");
     }
 

@@ -166,7 +166,13 @@ impl State {
             18 => {
                 let table = Arc::new(RegionTable::new(self.regions.clone()).unwrap());
                 let queue = self.queue;
-                self.enabled.send(QueueSetup { queue, table }).unwrap();
+                self.enabled
+                    .send(QueueSetup {
+                        queue,
+                        table,
+                        write_through: false,
+                    })
+                    .unwrap();
             }
             // SET_OWNER, SET_VRING_BASE, SET_VRING_KICK, SET_VRING_CALL, SET_PROTOCOL_FEATURES
             3 | 10 | 12 | 13 | 16 => {}

@@ -189,6 +189,16 @@ pub(crate) fn stats(args: &StatsArgs) -> ExitCode {
     )
 }
 
+fn host_errors(queue: &QueueStats) -> String {
+    let errors = queue.host_errors.iter();
+    let named = errors.map(|(name, count)| format!("{name} {count}"));
+    let named: Vec<_> = named.collect();
+    match named.is_empty() {
+        true => "none".into(),
+        false => named.join(", "),
+    }
+}
+
 type Row = (&'static str, fn(&QueueStats) -> String);
 
 /// What `pollux stats` shows, a line each.
@@ -199,6 +209,7 @@ const ROWS: &[Row] = &[
     ("bytes written", |queue| queue.bytes_written.to_string()),
     ("errors", |queue| queue.errors.to_string()),
     ("driver faults", |queue| queue.driver_faults.to_string()),
+    ("host errors", |queue| host_errors(queue)),
     ("polls busy", |queue| queue.polls_busy.to_string()),
     ("polls idle", |queue| queue.polls_idle.to_string()),
     ("sleeps", |queue| queue.sleeps.to_string()),
@@ -209,6 +220,13 @@ const ROWS: &[Row] = &[
             .interrupts_per_request()
             .map_or_else(|| "-".into(), |rate| format!("{rate:.3}"))
     }),
+    ("backend system calls", |queue| {
+        queue.backend_system_calls.to_string()
+    }),
+    ("backend registered", |queue| {
+        queue.backend_registered.to_string()
+    }),
+    ("backend copied", |queue| queue.backend_copied.to_string()),
     ("latency min ns", |queue| queue.latency_ns.min.to_string()),
     ("latency p50 ns", |queue| queue.latency_ns.p50.to_string()),
     ("latency p90 ns", |queue| queue.latency_ns.p90.to_string()),

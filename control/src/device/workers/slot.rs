@@ -1,8 +1,10 @@
 //! One worker, and what it owes an answer to. A worker that owes one for long is stuck, until it answers.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use pollux_dataplane::limits::{BEAT_MS, STUCK_MS, WORKER_ANSWER_MS_MAX};
 use pollux_dataplane::ring::{RingState, SetupError};
 use pollux_dataplane::stats::{Histogram, new_histogram};
@@ -344,6 +346,10 @@ impl Slot {
             bytes_written: counted.bytes_written,
             errors: counted.errors,
             driver_faults: counted.driver_faults,
+            host_errors: self.host_errors(),
+            backend_system_calls: counted.backend_system_calls,
+            backend_registered: counted.backend_registered,
+            backend_copied: counted.backend_copied,
             polls_busy: counted.polls_busy,
             polls_idle: counted.polls_idle,
             sleeps: counted.sleeps,
@@ -351,6 +357,12 @@ impl Slot {
             interrupts: counted.interrupts,
             latency_ns: LatencySnapshot::from(&self.latency),
         }
+    }
+
+    fn host_errors(&self) -> BTreeMap<String, u64> {
+        let met = self.worker.counters.host_errors.met();
+        met.map(|(errno, count)| (format!("{:?}", Errno::from_raw(errno)), count))
+            .collect()
     }
 
     fn state_and_reason(&self) -> (QueueState, Option<String>) {

@@ -132,6 +132,7 @@ fn run(ring: Ring, plan: Plan, kills: &[u32]) -> usize {
     let setup = QueueSetup {
         queue: driver.block.queue.config(),
         table: driver.block.memory().table(),
+        write_through: false,
     };
     let mut executed = BTreeMap::new();
     driver.turn();
