@@ -17,18 +17,18 @@ use quanta::Clock;
 use super::rest::Rest;
 use super::{
     Answer, Command, Idle, IdlePolicy, Interrupt, Mailbox, Moderation, Notifier, PollMode, Poller,
-    Progress, QueueSetup, Records, Report, WorkerEnd,
+    Progress, Records, WorkerEnd,
 };
 use crate::backend::BackendQueue;
 use crate::blk::Geometry;
 use crate::inflight::QueueLog;
-use crate::limits::{DRAIN_MS_MAX, HAND_OVER_MS_MAX};
-use crate::mem::RegionTable;
-use crate::ring::{DriverFault, RingState, SetupError};
+use crate::limits::DRAIN_MS_MAX;
+use crate::ring::DriverFault;
 use crate::stats::{LatencyRecorder, QueueCounters};
 
 mod hang;
 mod interrupt;
+mod serving;
 mod sleep;
 
 /// Stack that a worker uses, and some: the segments of the longest chain are most of it.
@@ -326,140 +326,5 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
         };
         self.end.answer(number, answer);
         true
-    }
-
-    fn start(&mut self, setup: &QueueSetup) -> Result<RingState, SetupError> {
-        self.prepare(setup);
-        if let Some(log) = &mut self.in_flight {
-            log.end();
-        }
-        self.resting = Some(Rest::fresh(setup.queue));
-        self.resume(Arc::clone(&setup.table))
-    }
-
-    fn take_over(&mut self, setup: &QueueSetup) -> Result<RingState, SetupError> {
-        self.prepare(setup);
-        self.backend.set_memory(&setup.table);
-        let poller = Poller::take_over(setup, self.in_flight.as_mut())?;
-        let state = poller.state();
-        self.poller = Some(poller);
-        // The dead one's kick eventfd is still there; nobody would ever see what goes there.
-        let _ = self.notifier.listen(None);
-        // It may have returned requests and not said so.
-        self.interrupt();
-        Ok(state)
-    }
-
-    /// Lets go of the queue for another process, unless too much is in flight. Returns whether it did.
-    fn leave(&mut self) -> bool {
-        if let Some(poller) = &mut self.poller {
-            let mut records = Records {
-                counters: &self.counters,
-                latency: &mut self.latency,
-                in_flight: self.in_flight.as_mut(),
-            };
-            let time = Duration::from_millis(HAND_OVER_MS_MAX);
-            let left = poller.finish(&mut self.backend, time, &mut records);
-            self.interrupt_if_wanted();
-            if left > 0 {
-                return false;
-            }
-        }
-        self.release();
-        self.resting = None;
-        true
-    }
-
-    /// Leaves the queue served before, for another one.
-    fn prepare(&mut self, setup: &QueueSetup) {
-        // Memory in flight must not go away; and one guard a thread.
-        self.stop();
-        self.backend.set_write_through(setup.write_through);
-        self.fault.store(None);
-        self.fault_shown = false;
-        // A reset took the kick eventfd away.
-        self.listening = false;
-        self.idle.busy();
-        self.moderation.settle();
-    }
-
-    /// Goes on in the memory of `table`.
-    fn remap(&mut self, table: Arc<RegionTable>) -> Result<RingState, SetupError> {
-        self.pause();
-        self.resume(table)
-    }
-
-    /// Finishes what is in flight, and lets go of the queue's memory.
-    fn pause(&mut self) -> Report {
-        let report = self.drain(DRAIN);
-        if let Some(poller) = &self.poller {
-            self.resting = Some(poller.rest(report));
-        }
-        self.release();
-        report
-    }
-
-    /// Uses the driver's memory no more. Nothing is in flight.
-    fn release(&mut self) {
-        self.poller = None;
-        self.backend.set_memory(&RegionTable::default());
-    }
-
-    /// Serves the queue that rests, if any. One that is not in the memory of `table` rests on until the
-    /// next one.
-    fn resume(&mut self, table: Arc<RegionTable>) -> Result<RingState, SetupError> {
-        let Some(rest) = self.resting else {
-            return Ok(RingState::default());
-        };
-        self.backend.set_memory(&table);
-        let poller = Poller::resume(rest, table)?;
-        if let Some(log) = self.in_flight.as_mut().filter(|log| !log.is_served()) {
-            poller.begin(log);
-        }
-        let state = poller.state();
-        self.poller = Some(poller);
-        self.resting = None;
-        self.idle.busy();
-        Ok(state)
-    }
-
-    fn resize(&mut self, geometry: Geometry) {
-        if geometry.capacity_sectors < self.geometry.capacity_sectors {
-            // Checked against the end before.
-            self.drain(DRAIN);
-        }
-        self.geometry = geometry;
-    }
-
-    fn drain(&mut self, time: Duration) -> Report {
-        let Some(poller) = &mut self.poller else {
-            return Report::default();
-        };
-        let mut records = Records {
-            counters: &self.counters,
-            latency: &mut self.latency,
-            in_flight: self.in_flight.as_mut(),
-        };
-        let report = poller.drain(&mut self.backend, time, &mut records);
-        self.interrupt_if_wanted();
-        report
-    }
-
-    fn stop(&mut self) -> Report {
-        let rest = self.resting.take();
-        let report = match &rest {
-            Some(rest) => Report {
-                state: Some(rest.config.state()),
-                abandoned: 0,
-            },
-            None => self.drain(DRAIN),
-        };
-        if (self.poller.is_some() || rest.is_some())
-            && let Some(log) = &mut self.in_flight
-        {
-            log.end();
-        }
-        self.release();
-        report
     }
 }
