@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::FileError;
 use crate::blk::{Geometry, SECTOR_BYTES, SERIAL_BYTES};
 
 /// Options of a disk without storage of its own.
@@ -81,6 +82,9 @@ pub enum DiskError {
         /// The disk's.
         length: u64,
     },
+    /// A file or block device.
+    #[error(transparent)]
+    Storage(#[from] FileError),
     /// The memory could not be had.
     #[error("cannot set {size_bytes} bytes of memory aside: {reason}{remedy}")]
     Memory {
@@ -102,7 +106,7 @@ pub(super) fn resized(geometry: &Geometry, size_bytes: u64) -> Result<Geometry, 
 }
 
 /// Returns the sectors of a disk of `size_bytes`.
-fn whole_blocks(size_bytes: u64, block_bytes: u32) -> Result<u64, DiskError> {
+pub(super) fn whole_blocks(size_bytes: u64, block_bytes: u32) -> Result<u64, DiskError> {
     if size_bytes == 0 {
         return Err(DiskError::SizeZero);
     }
@@ -116,6 +120,16 @@ fn whole_blocks(size_bytes: u64, block_bytes: u32) -> Result<u64, DiskError> {
         });
     }
     Ok(size_bytes / SECTOR_BYTES)
+}
+
+/// Returns `text` as the answer to GET_ID.
+pub(super) fn serial(text: &str) -> Result<[u8; SERIAL_BYTES], DiskError> {
+    if text.len() > SERIAL_BYTES || !text.is_ascii() {
+        return Err(DiskError::Serial(text.into()));
+    }
+    let mut serial = [0; SERIAL_BYTES];
+    serial[..text.len()].copy_from_slice(text.as_bytes());
+    Ok(serial)
 }
 
 impl DiskOptions {
@@ -134,11 +148,6 @@ impl DiskOptions {
             return Err(DiskError::BlockSize(block_bytes));
         }
         let capacity_sectors = whole_blocks(size_bytes, block_bytes)?;
-        if self.serial.len() > SERIAL_BYTES || !self.serial.is_ascii() {
-            return Err(DiskError::Serial(self.serial.clone()));
-        }
-        let mut serial = [0; SERIAL_BYTES];
-        serial[..self.serial.len()].copy_from_slice(self.serial.as_bytes());
         // Whole blocks below 2 GiB, so that ranges count in 32 bits.
         let range_sectors_max = 1 << 22;
         Ok(Geometry {
@@ -151,7 +160,7 @@ impl DiskOptions {
             discard_sectors_max: range_sectors_max,
             write_zeroes_sectors_max: range_sectors_max,
             write_zeroes_may_unmap: true,
-            serial,
+            serial: serial(&self.serial)?,
         })
     }
 }

@@ -2,12 +2,14 @@
 
 mod contract;
 mod delay;
+mod file;
 mod memory_disk;
 mod null;
 mod ram;
 
 pub use contract::{Backend, BackendCounts, BackendQueue, Outcome, Submission, Token};
 pub use delay::{Delay, DelayQueue, Latencies, Latency};
+pub use file::{FileDisk, FileError, FileOptions, FileQueue, RingOptions};
 pub use memory_disk::{DiskError, DiskOptions};
 pub use null::{Null, NullQueue};
 pub use ram::{Ram, RamMemory, RamQueue};

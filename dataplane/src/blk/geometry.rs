@@ -7,7 +7,7 @@ pub const SECTOR_BYTES: u64 = 512;
 pub const SERIAL_BYTES: usize = 20;
 
 /// The properties of a disk, as its backend knows them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Geometry {
     /// Size in 512-byte sectors, a multiple of the block size.
     pub capacity_sectors: u64,

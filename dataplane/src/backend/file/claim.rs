@@ -1,0 +1,87 @@
+//! The right to a file or block device: one server at a time, and none beside a mount.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::sync::Mutex;
+
+use nix::fcntl::{Flock, FlockArg};
+
+use super::FileError;
+use super::storage::Storage;
+
+/// A claim to a storage, held or not. It is apart from the file that is served, so that it can be given up while
+/// requests still end there, and be taken up only once the one before has done so.
+#[derive(Debug, Default)]
+pub(super) struct Claim(Mutex<Option<Held>>);
+
+/// Ends with its file.
+#[derive(Debug)]
+enum Held {
+    /// Opened with O_EXCL, which the kernel refuses while it is mounted or opened like that.
+    Device { _file: File },
+    /// Locked: several may if all only read.
+    File { _lock: Flock<File> },
+}
+
+impl Claim {
+    /// Takes `storage`, to be written unless `read_only`. One that is held stays so.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError`] when another has it.
+    pub(super) fn take(&self, storage: &Storage, read_only: bool) -> Result<(), FileError> {
+        let mut held = self
+            .0
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        if held.is_none() {
+            *held = Some(match storage.is_block {
+                true => device(storage, read_only)?,
+                false => file(storage, read_only)?,
+            });
+        }
+        Ok(())
+    }
+
+    /// Lets go of it.
+    pub(super) fn release(&self) {
+        *self
+            .0
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner()) = None;
+    }
+}
+
+fn device(storage: &Storage, read_only: bool) -> Result<Held, FileError> {
+    let mut options = OpenOptions::new();
+    let options = options.read(true).write(!read_only);
+    match options
+        .custom_flags(libc::O_EXCL | libc::O_CLOEXEC)
+        .open(&storage.path)
+    {
+        Ok(file) => Ok(Held::Device { _file: file }),
+        Err(reason) if reason.raw_os_error() == Some(libc::EBUSY) => Err(FileError::InUse {
+            path: storage.path.clone(),
+            reason: "it is mounted, or another program holds it; unmount it, or end that",
+        }),
+        Err(reason) => Err(FileError::open(&storage.path, reason, read_only, false)),
+    }
+}
+
+fn file(storage: &Storage, read_only: bool) -> Result<Held, FileError> {
+    let mut options = OpenOptions::new();
+    let opened = options.read(true).write(!read_only).open(&storage.path);
+    let refuse = |reason| FileError::open(&storage.path, reason, read_only, false);
+    let kind = match read_only {
+        true => FlockArg::LockSharedNonblock,
+        false => FlockArg::LockExclusiveNonblock,
+    };
+    match Flock::lock(opened.map_err(refuse)?, kind) {
+        Ok(lock) => Ok(Held::File { _lock: lock }),
+        Err((_, nix::Error::EWOULDBLOCK)) => Err(FileError::InUse {
+            path: storage.path.clone(),
+            reason: "another daemon serves it; stop that one, or serve a copy",
+        }),
+        Err((_, errno)) => Err(refuse(errno.into())),
+    }
+}

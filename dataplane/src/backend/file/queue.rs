@@ -1,0 +1,316 @@
+//! A worker's own way into a file or a block device.
+//!
+//! # Safety
+//!
+//! What an entry names is the request's, the queue's own or the driver's memory. A request is kept until its
+//! completion was taken, the queue until nothing is pending, and the worker keeps the driver's memory mapped until the
+//! token is returned or `abandon` has returned, which waits for the kernel.
+
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+use super::copy::Buffers;
+use super::pieces::{Long, Pieces};
+use super::request::{Progress, Request, Verb};
+use super::ring::{Ring, RingOptions};
+use super::storage::Storage;
+use crate::backend::{BackendCounts, BackendQueue, Outcome, Submission, Token};
+use crate::blk::{Data, Operation, SectorRange};
+use crate::limits::{QUEUE_SIZE_MAX, RANGES_MAX};
+use crate::mem::RegionTable;
+
+/// Requests with several ranges, at most.
+const RANGED_MAX: usize = 16;
+
+/// A queue of the file backend.
+#[derive(Debug)]
+pub struct FileQueue {
+    storage: Arc<Storage>,
+    rings: Rings,
+    /// By token.
+    requests: Box<[Option<Request>]>,
+    in_flight: usize,
+    buffers: Buffers,
+    long: Long,
+    ranges: Vec<Vec<SectorRange>>,
+    write_flags: i32,
+    /// There was no completion, and the kernel was not entered since.
+    is_dry: bool,
+    registered: u64,
+    copied: u64,
+}
+
+/// Where entries go.
+#[derive(Debug)]
+struct Rings {
+    data: Ring,
+    /// For what a polled ring does not take.
+    other: Option<Ring>,
+}
+
+impl FileQueue {
+    /// Returns a queue into `storage`.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel said.
+    pub(super) fn new(storage: Arc<Storage>, options: RingOptions) -> io::Result<Self> {
+        let file = storage.file.as_fd();
+        let other = RingOptions {
+            polled: false,
+            ..options
+        };
+        let rings = Rings {
+            data: Ring::new(file, options)?,
+            other: options.polled.then(|| Ring::new(file, other)).transpose()?,
+        };
+        let ranges = || Vec::with_capacity(RANGES_MAX);
+        Ok(Self {
+            rings,
+            requests: (0..QUEUE_SIZE_MAX).map(|_| None).collect(),
+            in_flight: 0,
+            buffers: Buffers::new()?,
+            long: Long::new(),
+            ranges: std::iter::repeat_with(ranges).take(RANGED_MAX).collect(),
+            write_flags: 0,
+            is_dry: false,
+            registered: 0,
+            copied: 0,
+            storage,
+        })
+    }
+
+    /// Returns a request to move `data`; `None` when there is no room now.
+    fn request(&mut self, verb: Verb, range: SectorRange, data: Data<'_, '_>) -> Option<Request> {
+        let pieces = Pieces::new(data, &mut self.long)?;
+        let Storage {
+            align_bytes,
+            block_bytes,
+            ..
+        } = *self.storage;
+        let mut request = Request::new(verb, range.start_bytes(), range.bytes());
+        if !pieces.are_aligned(align_bytes, block_bytes) {
+            request.buffer = self.buffers.take();
+            if request.buffer.is_none() {
+                self.long.give_back(pieces);
+                return None;
+            }
+            self.copied += 1;
+        }
+        request.pieces = Some(pieces);
+        Some(request)
+    }
+
+    /// Returns a request for `ranges`, of which there are some; `None` when there is no room now.
+    fn ranged(&mut self, verb: Verb, ranges: &[SectorRange]) -> Option<Request> {
+        let (first, rest) = ranges.split_first()?;
+        let mut request = Request::new(verb, first.start_bytes(), first.bytes());
+        if !rest.is_empty() {
+            let mut room = self.ranges.pop()?;
+            room.extend(rest.iter().rev());
+            request.ranges = Some(room);
+        }
+        Some(request)
+    }
+
+    fn accept(&mut self, token: Token, request: Option<Request>) -> Submission {
+        let Some(request) = request else {
+            return Submission::Busy;
+        };
+        match self.requests.get_mut(usize::from(token)) {
+            Some(slot @ None) => *slot = Some(request),
+            // A token is unique, and below the size of the largest queue.
+            _ => {
+                return Submission::Complete(Outcome::Failed {
+                    errno: libc::EINVAL,
+                });
+            }
+        }
+        self.in_flight += 1;
+        self.push(token);
+        Submission::Pending
+    }
+
+    /// Pushes the next entry of the request that is `token`.
+    fn push(&mut self, token: Token) {
+        let Some(Some(request)) = self.requests.get(usize::from(token)) else {
+            return;
+        };
+        let ring = self.rings.of(request.verb);
+        let is_block = self.storage.is_block;
+        let (entry, is_registered) = request.entry(ring, &self.buffers, is_block, self.write_flags);
+        self.registered += u64::from(is_registered);
+        // SAFETY: see the module's header; vectors and buffers of a request stay where they are until `take`. There is
+        // room: a ring has as many entries as there are tokens, and a request has one at a time.
+        unsafe { ring.push(entry, u64::from(token)) };
+    }
+
+    /// Takes `result` for the request that is `token`. Returns its outcome if that was the last.
+    fn take(&mut self, token: Token, result: i32) -> Option<Outcome> {
+        let slot = self.requests.get_mut(usize::from(token))?;
+        let request = slot.as_mut()?;
+        let outcome = match request.take(result, &self.buffers) {
+            Progress::More => {
+                self.push(token);
+                return None;
+            }
+            Progress::Done if self.must_flush(token) => {
+                self.push(token);
+                return None;
+            }
+            Progress::Done => Outcome::Done,
+            Progress::Failed(libc::EOPNOTSUPP) => Outcome::Unsupported,
+            Progress::Failed(errno) => Outcome::Failed { errno },
+        };
+        self.forget(token);
+        Some(outcome)
+    }
+
+    /// Makes a request that is done a flush, where its zeros would not be durable otherwise. Returns whether it did.
+    fn must_flush(&mut self, token: Token) -> bool {
+        match self.requests.get_mut(usize::from(token)) {
+            Some(Some(request))
+                if self.write_flags != 0 && matches!(request.verb, Verb::WriteZeroes { .. }) =>
+            {
+                request.verb = Verb::Flush;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Gives back all that the request which was `token` had.
+    fn forget(&mut self, token: Token) {
+        let slot = self.requests.get_mut(usize::from(token));
+        let Some(request) = slot.and_then(Option::take) else {
+            return;
+        };
+        self.in_flight -= 1;
+        if let Some(pieces) = request.pieces {
+            self.long.give_back(pieces);
+        }
+        if let Some(buffer) = request.buffer {
+            self.buffers.give_back(buffer);
+        }
+        if let Some(mut ranges) = request.ranges {
+            ranges.clear();
+            self.ranges.push(ranges);
+        }
+    }
+}
+
+impl Rings {
+    fn of(&mut self, verb: Verb) -> &mut Ring {
+        match (&mut self.other, verb) {
+            (_, Verb::Read | Verb::Write) | (None, _) => &mut self.data,
+            (Some(other), _) => other,
+        }
+    }
+
+    fn all(&mut self) -> impl Iterator<Item = &mut Ring> {
+        std::iter::once(&mut self.data).chain(&mut self.other)
+    }
+
+    fn next(&mut self) -> Option<(u64, i32)> {
+        self.all().find_map(Ring::next)
+    }
+}
+
+impl BackendQueue for FileQueue {
+    fn set_memory(&mut self, memory: &RegionTable) {
+        for ring in self.rings.all() {
+            // SAFETY: the worker tells of other memory before this goes away, with nothing pending.
+            unsafe { ring.register(memory) };
+        }
+    }
+
+    fn set_write_through(&mut self, write_through: bool) {
+        self.write_flags = match write_through {
+            true => libc::RWF_DSYNC,
+            false => 0,
+        };
+    }
+
+    #[inline]
+    fn submit(&mut self, token: Token, operation: Operation<'_, '_>) -> Submission {
+        let request = match operation {
+            Operation::Read { range, .. } | Operation::Write { range, .. } if range.count == 0 => {
+                return Submission::Complete(Outcome::Done);
+            }
+            Operation::Read { range, into } => self.request(Verb::Read, range, into),
+            Operation::Write { range, from } => self.request(Verb::Write, range, from),
+            Operation::Flush => Some(Request::new(Verb::Flush, 0, 0)),
+            Operation::Discard([]) | Operation::WriteZeroes { ranges: [], .. } => {
+                return Submission::Complete(Outcome::Done);
+            }
+            Operation::Discard(ranges) => self.ranged(Verb::Discard, ranges),
+            Operation::WriteZeroes { ranges, unmap } => {
+                self.ranged(Verb::WriteZeroes { unmap }, ranges)
+            }
+        };
+        self.accept(token, request)
+    }
+
+    #[inline]
+    fn commit(&mut self) {
+        self.is_dry = false;
+        self.rings.all().for_each(Ring::submit);
+    }
+
+    #[inline]
+    fn complete(&mut self) -> Option<(Token, Outcome)> {
+        loop {
+            let Some((token, result)) = self.rings.next() else {
+                // The commit of this pass may enter the kernel as well: this looks there in the next one.
+                if !std::mem::replace(&mut self.is_dry, true) {
+                    return None;
+                }
+                self.is_dry = false;
+                self.rings.all().for_each(Ring::drive);
+                continue;
+            };
+            self.is_dry = false;
+            let token = token as Token;
+            if let Some(outcome) = self.take(token, result) {
+                return Some((token, outcome));
+            }
+        }
+    }
+
+    #[inline]
+    fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    fn counts(&self) -> BackendCounts {
+        let other = self.rings.other.as_ref().map_or(0, Ring::system_calls);
+        BackendCounts {
+            system_calls: self.rings.data.system_calls() + other,
+            registered: self.registered,
+            copied: self.copied,
+        }
+    }
+
+    /// Waits for whatever the kernel cannot cancel: a device may still write to the memory. Nothing but the kernel's own
+    /// time for the device bounds that.
+    fn abandon(&mut self) {
+        self.rings.all().for_each(Ring::cancel);
+        for token in 0..QUEUE_SIZE_MAX {
+            self.forget(token);
+        }
+    }
+
+    /// A device that is polled signals nothing.
+    fn completion_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.rings.other.is_none().then(|| self.rings.data.as_fd())
+    }
+}
+
+impl Drop for FileQueue {
+    fn drop(&mut self) {
+        self.abandon();
+    }
+}

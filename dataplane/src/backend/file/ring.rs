@@ -1,0 +1,293 @@
+//! The io_uring of one worker: entries are pushed, submitted together, and their completions taken.
+//!
+//! It is made disabled by whoever opens the queue, and enabled by the worker, which the kernel then knows as its only
+//! issuer. Completions of an ordinary ring are finished by the worker itself when it enters the kernel, which a flag
+//! in shared memory tells it to; those of a polled ring only when it looks for them there.
+//!
+//! # Safety
+//!
+//! The kernel uses the memory that an entry names until its completion is taken: [`Ring::push`] asks for that. What
+//! is registered stays mapped until it is replaced: [`Ring::register`] asks for that.
+
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use io_uring::types::CancelBuilder;
+use io_uring::{EnterFlags, IoUring, opcode, squeue, types};
+
+use crate::limits::QUEUE_SIZE_MAX;
+use crate::mem::{RegionTable, Segment};
+
+/// The one file that a ring has registered.
+pub(super) const FILE: types::Fixed = types::Fixed(0);
+
+/// Registered stretches of memory, at most.
+const REGISTERED_MAX: u16 = 64;
+
+/// The kernel registers no longer stretch at once (io_uring/rsrc.c).
+const STRETCH_BYTES_MAX: usize = 1 << 30;
+
+/// Milliseconds without a submission after which the kernel's submission thread sleeps.
+const SUBMISSION_THREAD_IDLE_MS: u32 = 1_000;
+
+/// `BLOCK_URING_CMD_DISCARD` (include/uapi/linux/blkdev.h, Linux 6.12).
+const BLOCK_DISCARD: u32 = 0x12 << 8;
+
+/// Where an entry has its `addr` (include/uapi/linux/io_uring.h).
+const ENTRY_ADDR_AT: usize = 16;
+
+/// How a ring works.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RingOptions {
+    /// Completions are polled for in the device, which has queues for that.
+    pub polled: bool,
+    /// A thread of the kernel submits, so that the worker makes no system call.
+    pub submission_thread: bool,
+    /// The CPU of that thread.
+    pub submission_cpu: Option<u32>,
+}
+
+/// A ring over one file.
+pub(super) struct Ring {
+    ring: IoUring,
+    options: RingOptions,
+    enabled: bool,
+    unsubmitted: usize,
+    /// Submitted or not, and not completed.
+    pending: usize,
+    system_calls: u64,
+    registered: Vec<Registered>,
+}
+
+/// Memory that the kernel has pinned.
+#[derive(Clone, Copy, Debug)]
+struct Registered {
+    start: usize,
+    end: usize,
+    index: u16,
+}
+
+impl Ring {
+    /// Returns a ring over `file`.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel said.
+    pub(super) fn new(file: BorrowedFd<'_>, options: RingOptions) -> io::Result<Self> {
+        let mut builder = IoUring::builder();
+        builder
+            .setup_r_disabled()
+            .setup_single_issuer()
+            .setup_submit_all();
+        if options.polled {
+            builder.setup_iopoll();
+        }
+        if options.submission_thread {
+            builder.setup_sqpoll(SUBMISSION_THREAD_IDLE_MS);
+            if let Some(cpu) = options.submission_cpu {
+                builder.setup_sqpoll_cpu(cpu);
+            }
+        } else {
+            builder.setup_defer_taskrun().setup_taskrun_flag();
+        }
+        let ring = builder.build(u32::from(QUEUE_SIZE_MAX))?;
+        ring.submitter().register_files(&[file.as_raw_fd()])?;
+        ring.submitter()
+            .register_buffers_sparse(u32::from(REGISTERED_MAX))?;
+        Ok(Self {
+            ring,
+            options,
+            enabled: false,
+            unsubmitted: 0,
+            pending: 0,
+            system_calls: 0,
+            registered: Vec::with_capacity(usize::from(REGISTERED_MAX)),
+        })
+    }
+
+    /// Returns how many system calls it has made.
+    pub(super) fn system_calls(&self) -> u64 {
+        self.system_calls
+    }
+
+    /// Registers what of `memory` the kernel takes, in place of what was registered before. Nothing is pending.
+    ///
+    /// # Safety
+    ///
+    /// It stays mapped until this is called again.
+    pub(super) unsafe fn register(&mut self, memory: &RegionTable) {
+        self.enable();
+        let nothing = libc::iovec {
+            iov_base: std::ptr::null_mut(),
+            iov_len: 0,
+        };
+        for stretch in std::mem::take(&mut self.registered) {
+            self.update(stretch.index, nothing);
+        }
+        let stretches = memory.regions().iter().flat_map(|region| {
+            let (start, bytes) = (region.mapping.start() as usize, region.mapping.len());
+            let offsets = (0..bytes).step_by(STRETCH_BYTES_MAX);
+            offsets.map(move |at| (start + at, (bytes - at).min(STRETCH_BYTES_MAX)))
+        });
+        for (index, (start, bytes)) in (0..REGISTERED_MAX).zip(stretches) {
+            let stretch = libc::iovec {
+                iov_base: start as *mut _,
+                iov_len: bytes,
+            };
+            // Pages that are not there, or not this process's to pin, are used as they are.
+            if self.update(index, stretch) {
+                let end = start + bytes;
+                self.registered.push(Registered { start, end, index });
+            }
+        }
+    }
+
+    /// Returns whether `stretch` is registered as `index` now.
+    fn update(&mut self, index: u16, stretch: libc::iovec) -> bool {
+        self.system_calls += 1;
+        let submitter = self.ring.submitter();
+        // SAFETY: the caller of `register`, the only one here, promises that the memory stays mapped until it is
+        // replaced; the kernel pins its pages itself.
+        let updated =
+            unsafe { submitter.register_buffers_update(u32::from(index), &[stretch], None) };
+        updated.is_ok()
+    }
+
+    /// Returns the number under which all of `segment` is registered.
+    #[inline]
+    pub(super) fn registered(&self, segment: &Segment<'_>) -> Option<u16> {
+        let start = segment.as_ptr() as usize;
+        let end = start + segment.len();
+        let holds = |stretch: &&Registered| stretch.start <= start && end <= stretch.end;
+        self.registered.iter().find(holds).map(|it| it.index)
+    }
+
+    /// Adds `entry`, to be known as `user_data`. Returns whether there was room.
+    ///
+    /// # Safety
+    ///
+    /// The memory that it names stays valid until its completion was taken.
+    #[inline]
+    pub(super) unsafe fn push(&mut self, entry: squeue::Entry, user_data: u64) -> bool {
+        let entry = entry.user_data(user_data);
+        // SAFETY: the caller's promise is what the kernel asks for.
+        let pushed = unsafe { self.ring.submission().push(&entry) }.is_ok();
+        self.unsubmitted += usize::from(pushed);
+        self.pending += usize::from(pushed);
+        pushed
+    }
+
+    /// Submits what was pushed.
+    #[inline]
+    pub(super) fn submit(&mut self) {
+        if self.unsubmitted > 0 {
+            self.enter(0);
+        }
+    }
+
+    /// Takes a completion: what it is known as and its result, an errno below 0.
+    #[inline]
+    pub(super) fn next(&mut self) -> Option<(u64, i32)> {
+        let completion = self.ring.completion().next()?;
+        self.pending -= 1;
+        Some((completion.user_data(), completion.result()))
+    }
+
+    /// Has the kernel go on with what takes this thread to do so: entries that it had no room for, completions that
+    /// wait to be finished here, a device that is polled.
+    #[inline]
+    pub(super) fn drive(&mut self) {
+        if self.pending == 0 {
+            return;
+        }
+        let waits = |ring: &mut IoUring| {
+            let queue = ring.submission();
+            queue.taskrun() || queue.cq_overflow()
+        };
+        let polls = self.options.polled && !self.options.submission_thread;
+        if self.unsubmitted > 0 || polls || waits(&mut self.ring) {
+            self.enter(0);
+        }
+    }
+
+    /// Cancels what can be, and waits until nothing is pending any more. Takes as long as the device does.
+    pub(super) fn cancel(&mut self) {
+        while self.pending > 0 {
+            // What does not listen to this ends by itself.
+            let _ = self
+                .ring
+                .submitter()
+                .register_sync_cancel(None, CancelBuilder::any());
+            self.enter(1);
+            while self.next().is_some() {}
+        }
+    }
+
+    /// Submits what was pushed and waits for `want` completions.
+    fn enter(&mut self, want: usize) {
+        self.enable();
+        let mut flags = EnterFlags::GETEVENTS;
+        if self.options.submission_thread {
+            self.unsubmitted = 0;
+            if self.ring.submission().need_wakeup() {
+                flags |= EnterFlags::SQ_WAKEUP;
+            } else if want == 0 {
+                return;
+            }
+        }
+        self.system_calls += 1;
+        let submitter = self.ring.submitter();
+        let (entries, want) = (self.unsubmitted as u32, want as u32);
+        // SAFETY: no argument is a pointer.
+        let entered =
+            unsafe { submitter.enter::<libc::sigset_t>(entries, want, flags.bits(), None) };
+        // What is left, after a signal or without memory, is submitted with the next.
+        self.unsubmitted -= entered.unwrap_or(0).min(self.unsubmitted);
+    }
+
+    /// Makes this thread the only issuer.
+    #[inline]
+    fn enable(&mut self) {
+        if !self.enabled {
+            self.system_calls += 1;
+            // Should that fail, so does each entry: the ring stays disabled.
+            self.enabled = self.ring.submitter().register_enable_rings().is_ok();
+        }
+    }
+}
+
+impl AsFd for Ring {
+    /// Readable when there are completions, or work for [`Ring::drive`].
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the ring is open as long as it is borrowed.
+        unsafe { BorrowedFd::borrow_raw(self.ring.as_raw_fd()) }
+    }
+}
+
+/// Returns an entry that discards `bytes` bytes of a block device from `offset` on.
+pub(super) fn discard(offset: u64, bytes: u64) -> squeue::Entry {
+    // The length goes where the command's own bytes are, the offset where a buffer's address would be.
+    let mut command = [0; 16];
+    command[..8].copy_from_slice(&bytes.to_ne_bytes());
+    let command = opcode::UringCmd16::new(FILE, BLOCK_DISCARD).cmd(command);
+    let mut entry = command.build();
+    const { assert!(size_of::<squeue::Entry>() == 64) };
+    // SAFETY: an entry is laid out as the kernel's, which is plain data of 64 bytes with a u64 at that place.
+    unsafe {
+        let place = (&raw mut entry).cast::<u8>().add(ENTRY_ADDR_AT);
+        place.cast::<u64>().write_unaligned(offset);
+    }
+    entry
+}
+
+impl std::fmt::Debug for Ring {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = formatter.debug_struct("Ring");
+        shown.field("options", &self.options);
+        shown
+            .field("pending", &self.pending)
+            .finish_non_exhaustive()
+    }
+}
