@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use pollux_dataplane::backend::{DiskError, DiskOptions, Null, Ram, RamMemory};
+use pollux_dataplane::backend::{
+    DiskError, DiskOptions, FileDisk, FileOptions, Null, Ram, RamMemory,
+};
 
 mod disk;
+mod file;
 mod wrapper;
 
 pub use disk::Disk;
@@ -19,20 +22,22 @@ pub struct BackendSpec {
     /// The first is the one that the driver sees.
     wrappers: Vec<Wrapper>,
     kind: Kind,
-    options: DiskOptions,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Kind {
-    Null { fill: bool },
-    Ram(RamMemory),
+    Null { fill: bool, options: DiskOptions },
+    Ram(RamMemory, DiskOptions),
+    File(FileOptions),
 }
 
 /// What is wrong with how a backend was written.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BackendSpecError {
     /// No such kind.
-    #[error("backend '{0}' is not known: use null or ram, for example null,size=8G")]
+    #[error(
+        "backend '{0}' is not known: use null, ram, file, block or nvme, for example null,size=8G"
+    )]
     Kind(String),
     /// No such key for this kind.
     #[error("backend {kind} has no option '{key}': it has {known}")]
@@ -80,6 +85,20 @@ pub enum BackendSpecError {
     /// Both at once.
     #[error("hugepages=on and path= exclude each other: leave one out")]
     HugePagesFile,
+    /// Nothing to open.
+    #[error("backend {kind} needs a path: add {example}")]
+    NoPath {
+        /// The kind.
+        kind: &'static str,
+        /// What to add.
+        example: &'static str,
+    },
+    /// Both at once.
+    #[error("iopoll=on and direct=off exclude each other: leave one out")]
+    PolledCache,
+    /// Not a CPU.
+    #[error("sqpoll_cpu={0} is not the number of a CPU: write for example sqpoll=on,sqpoll_cpu=1")]
+    Cpu(String),
     /// Neither on nor off.
     #[error("{key}={value} is neither on nor off")]
     Switch {
@@ -116,6 +135,11 @@ impl<'text> Keys<'text> {
             value: value.into(),
         };
         parse_bytes(value).map(Some).ok_or_else(malformed)
+    }
+
+    fn block_bytes(&mut self) -> Result<Option<u32>, BackendSpecError> {
+        let bytes = self.bytes("block_size")?;
+        Ok(bytes.map(|bytes| u32::try_from(bytes).unwrap_or(u32::MAX)))
     }
 
     fn switch(&mut self, key: &'static str, default: bool) -> Result<bool, BackendSpecError> {
@@ -181,49 +205,52 @@ impl FromStr for BackendSpec {
         let (wrappers, wrapped) = Wrapper::parse_all(text)?;
         let mut words = wrapped.split(',');
         let name = words.next().unwrap_or_default();
-        if !["null", "ram"].contains(&name) {
-            return Err(BackendSpecError::Kind(name.into()));
-        }
-        let mut keys = Keys::parse(words)?;
-        let (kind, label, known) = match name {
-            "ram" => {
-                let hugepages = keys.switch("hugepages", false)?;
-                let memory = match (hugepages, keys.0.remove("path")) {
-                    (true, Some(_)) => return Err(BackendSpecError::HugePagesFile),
-                    (true, None) => RamMemory::HugePages,
-                    (false, Some(path)) => RamMemory::File(path.into()),
-                    (false, None) => RamMemory::Sparse,
-                };
-                (
-                    Kind::Ram(memory),
-                    "ram",
-                    "size, path, hugepages, block_size, ro, serial",
-                )
-            }
-            _ => {
-                let fill = keys.switch("fill", true)?;
-                (
-                    Kind::Null { fill },
-                    "null",
-                    "size, fill, block_size, ro, serial",
-                )
-            }
+        let parse: fn(Keys<'_>) -> Result<Kind, BackendSpecError> = match name {
+            "null" => parse_null,
+            "ram" => parse_ram,
+            "file" => |keys| file::parse(keys, "file"),
+            "block" => |keys| file::parse(keys, "block"),
+            "nvme" => |keys| file::parse(keys, "nvme"),
+            _ => return Err(BackendSpecError::Kind(name.into())),
         };
-        let block_bytes = keys.bytes("block_size")?.unwrap_or(512);
-        let options = DiskOptions {
-            size_bytes: keys.bytes("size")?.ok_or(BackendSpecError::NoSize(label))?,
-            block_bytes: u32::try_from(block_bytes).unwrap_or(u32::MAX),
-            read_only: keys.switch("ro", false)?,
-            serial: keys.0.remove("serial").unwrap_or_default().into(),
-        };
-        keys.finish(label, known)?;
+        let kind = parse(Keys::parse(words)?)?;
         Ok(Self {
             text: text.into(),
             wrappers,
             kind,
-            options,
         })
     }
+}
+
+fn parse_null(mut keys: Keys<'_>) -> Result<Kind, BackendSpecError> {
+    let fill = keys.switch("fill", true)?;
+    let options = disk_options(&mut keys, "null")?;
+    keys.finish("null", "size, fill, block_size, ro, serial")?;
+    Ok(Kind::Null { fill, options })
+}
+
+fn parse_ram(mut keys: Keys<'_>) -> Result<Kind, BackendSpecError> {
+    let hugepages = keys.switch("hugepages", false)?;
+    let memory = match (hugepages, keys.0.remove("path")) {
+        (true, Some(_)) => return Err(BackendSpecError::HugePagesFile),
+        (true, None) => RamMemory::HugePages,
+        (false, Some(path)) => RamMemory::File(path.into()),
+        (false, None) => RamMemory::Sparse,
+    };
+    let options = disk_options(&mut keys, "ram")?;
+    keys.finish("ram", "size, path, hugepages, block_size, ro, serial")?;
+    Ok(Kind::Ram(memory, options))
+}
+
+/// Takes the options that every disk without storage of its own has.
+fn disk_options(keys: &mut Keys<'_>, kind: &'static str) -> Result<DiskOptions, BackendSpecError> {
+    let size_bytes = keys.bytes("size")?;
+    Ok(DiskOptions {
+        size_bytes: size_bytes.ok_or(BackendSpecError::NoSize(kind))?,
+        block_bytes: keys.block_bytes()?.unwrap_or(512),
+        read_only: keys.switch("ro", false)?,
+        serial: keys.0.remove("serial").unwrap_or_default().into(),
+    })
 }
 
 impl fmt::Display for BackendSpec {
@@ -237,14 +264,17 @@ impl BackendSpec {
     pub fn outlives_daemon(&self) -> bool {
         match &self.kind {
             // Nothing is.
-            Kind::Null { .. } => true,
-            Kind::Ram(memory) => matches!(memory, RamMemory::File(_)),
+            Kind::Null { .. } | Kind::File(_) => true,
+            Kind::Ram(memory, _) => matches!(memory, RamMemory::File(_)),
         }
     }
 
-    /// Returns the size that was written, in bytes.
-    pub fn size_bytes(&self) -> u64 {
-        self.options.size_bytes
+    /// Returns the size that was written, in bytes, if one was.
+    pub fn size_bytes(&self) -> Option<u64> {
+        match &self.kind {
+            Kind::Null { options, .. } | Kind::Ram(_, options) => Some(options.size_bytes),
+            Kind::File(options) => options.size_bytes,
+        }
     }
 
     /// Makes the disk. `serial` is its serial number unless one was written.
@@ -253,13 +283,20 @@ impl BackendSpec {
     ///
     /// [`DiskError`] when an option makes no sense or the memory is not there.
     pub fn open(&self, serial: &str) -> Result<Disk, DiskError> {
-        let mut options = self.options.clone();
-        if options.serial.is_empty() {
-            options.serial = serial.chars().filter(char::is_ascii).take(20).collect();
-        }
+        let with_serial = |options: &DiskOptions| {
+            let mut options = options.clone();
+            if options.serial.is_empty() {
+                options.serial = serial.chars().filter(char::is_ascii).take(20).collect();
+            }
+            options
+        };
         let disk = match &self.kind {
-            Kind::Null { fill } => Disk::Null(Null::new(&options, *fill)?),
-            Kind::Ram(memory) => Disk::Ram(Ram::new(&options, memory)?),
+            Kind::Null { fill, options } => Disk::Null(Null::new(&with_serial(options), *fill)?),
+            Kind::Ram(memory, options) => Disk::Ram(Ram::new(&with_serial(options), memory)?),
+            Kind::File(options) => Disk::File(FileDisk::new(&FileOptions {
+                fallback_serial: serial.into(),
+                ..options.clone()
+            })?),
         };
         let wrappers = self.wrappers.iter().rev();
         Ok(wrappers.fold(disk, |disk, wrapper| wrapper.around(disk)))
@@ -296,7 +333,8 @@ mod tests {
         let spec: BackendSpec = text.parse().unwrap();
         assert_eq!(spec.to_string(), text);
         assert_eq!(spec.wrappers.len(), 2);
-        assert_eq!(spec.kind, Kind::Ram(RamMemory::File("/a:b".into())));
+        let is_that = |memory: &RamMemory| *memory == RamMemory::File("/a:b".into());
+        assert!(matches!(&spec.kind, Kind::Ram(memory, _) if is_that(memory)));
         let spec: BackendSpec = "delay,latency=1ms:delay,latency=1s:null,size=1M"
             .parse()
             .unwrap();
@@ -310,7 +348,7 @@ mod tests {
     fn mistakes_are_named_with_their_remedy() {
         for (text, expected) in [
             ("", "backend ''"),
-            ("nul,size=1G", "null or ram"),
+            ("nul,size=1G", "null, ram, file"),
             ("null", "size=1G"),
             ("null,size", "write size=VALUE"),
             ("null,size=1G,size=2G", "twice"),

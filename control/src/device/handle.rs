@@ -273,6 +273,10 @@ impl Prepared {
             device,
             workers,
         } = self;
+        disk.claim().map_err(|reason| ServeError::Disk {
+            backend: options.backend.to_string(),
+            reason,
+        })?;
         let created = Created::new(&options, &disk, &folder, &device)?;
         // It may have gone in between, and its log with it.
         let workers = match workers.filter(|_| created.is_taken_over()) {

@@ -258,6 +258,7 @@ impl ControlThread {
         let since = Moment::now();
         if self.workers.leave() {
             self.interrupts.clear();
+            self.disk.release();
             return Some(since);
         }
         self.start_queues(Start::TakenOver);

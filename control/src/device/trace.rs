@@ -80,7 +80,10 @@ impl DeviceState {
             version: Self::VERSION,
             size_bytes: geometry.size_bytes(),
             resizing_to_bytes: None,
-            resized: geometry.size_bytes() != options.backend.size_bytes(),
+            resized: options
+                .backend
+                .size_bytes()
+                .is_some_and(|written| written != geometry.size_bytes()),
             block_size: geometry.block_bytes,
             read_only: geometry.read_only,
             serial: serial.trim_end_matches('\0').to_owned(),

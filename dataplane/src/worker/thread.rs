@@ -59,6 +59,9 @@ pub struct WorkerConfig {
 /// Why a worker could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum SpawnError {
+    /// The backend's queue could not be had.
+    #[error("cannot open a queue into the backend: {0}")]
+    Queue(#[source] io::Error),
     /// The thread could not be had.
     #[error("cannot start a worker thread: {0}")]
     Thread(#[source] io::Error),

@@ -11,14 +11,14 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const MEMORY_BYTES: usize = 4 << 20;
 
 /// A queue and memory for its data.
-pub struct Rig<Q> {
-    pub queue: Q,
-    pub geometry: Geometry,
-    pub memory: Arc<MmapRegion>,
+pub(crate) struct Rig<Q> {
+    pub(crate) queue: Q,
+    pub(crate) geometry: Geometry,
+    pub(crate) memory: Arc<MmapRegion>,
 }
 
 impl<Q: BackendQueue> Rig<Q> {
-    pub fn new(backend: &impl Backend<Queue = Q>) -> Self {
+    pub(crate) fn new(backend: &impl Backend<Queue = Q>) -> Self {
         Self {
             queue: backend.open_queue().unwrap(),
             geometry: backend.geometry().clone(),
@@ -26,18 +26,18 @@ impl<Q: BackendQueue> Rig<Q> {
         }
     }
 
-    pub fn at(&self, offset: usize, bytes: usize) -> Segment<'_> {
+    pub(crate) fn at(&self, offset: usize, bytes: usize) -> Segment<'_> {
         Segment::of_region(&self.memory, offset, bytes).unwrap()
     }
 
-    pub fn range(&self, first: u64, bytes: usize) -> SectorRange {
+    pub(crate) fn range(&self, first: u64, bytes: usize) -> SectorRange {
         self.geometry
             .range(first, bytes as u64 / SECTOR_BYTES)
             .unwrap()
     }
 
     /// Waits for the next completion.
-    pub fn completion(&mut self) -> (Token, Outcome) {
+    pub(crate) fn completion(&mut self) -> (Token, Outcome) {
         let end = Instant::now() + PATIENCE;
         loop {
             if let Some(completion) = self.queue.complete() {
@@ -61,7 +61,7 @@ impl<Q: BackendQueue> Rig<Q> {
     }
 
     /// Writes the bytes of `parts`, offsets and lengths in the memory, to the disk from sector `first` on.
-    pub fn write(&mut self, first: u64, parts: &[(usize, usize)]) -> Outcome {
+    pub(crate) fn write(&mut self, first: u64, parts: &[(usize, usize)]) -> Outcome {
         let range = self.range(first, total(parts));
         let from: Vec<_> = parts.iter().map(|it| segment(&self.memory, *it)).collect();
         let from = &from;
@@ -70,7 +70,7 @@ impl<Q: BackendQueue> Rig<Q> {
     }
 
     /// Reads to where `parts` are.
-    pub fn read(&mut self, first: u64, parts: &[(usize, usize)]) -> Outcome {
+    pub(crate) fn read(&mut self, first: u64, parts: &[(usize, usize)]) -> Outcome {
         let range = self.range(first, total(parts));
         let into: Vec<_> = parts.iter().map(|it| segment(&self.memory, *it)).collect();
         let into = &into;
@@ -78,22 +78,22 @@ impl<Q: BackendQueue> Rig<Q> {
         self.finish(5, submitted)
     }
 
-    pub fn carry_out(&mut self, operation: Operation<'_, '_>) -> Outcome {
+    pub(crate) fn carry_out(&mut self, operation: Operation<'_, '_>) -> Outcome {
         let submitted = self.queue.submit(1023, operation);
         self.finish(1023, submitted)
     }
 
-    pub fn fill(&self, offset: usize, bytes: &[u8]) {
+    pub(crate) fn fill(&self, offset: usize, bytes: &[u8]) {
         assert_eq!(self.at(offset, bytes.len()).copy_from(bytes), bytes.len());
     }
 
-    pub fn bytes(&self, offset: usize, bytes: usize) -> Vec<u8> {
+    pub(crate) fn bytes(&self, offset: usize, bytes: usize) -> Vec<u8> {
         let mut found = vec![0; bytes];
         self.at(offset, bytes).copy_to(&mut found);
         found
     }
 
-    pub fn bytes_of(&self, parts: &[(usize, usize)]) -> Vec<u8> {
+    pub(crate) fn bytes_of(&self, parts: &[(usize, usize)]) -> Vec<u8> {
         let found = parts
             .iter()
             .map(|&(offset, bytes)| self.bytes(offset, bytes));
@@ -101,7 +101,7 @@ impl<Q: BackendQueue> Rig<Q> {
     }
 }
 
-pub fn segment(memory: &MmapRegion, (offset, bytes): (usize, usize)) -> Segment<'_> {
+pub(crate) fn segment(memory: &MmapRegion, (offset, bytes): (usize, usize)) -> Segment<'_> {
     Segment::of_region(memory, offset, bytes).unwrap()
 }
 
@@ -110,7 +110,7 @@ fn total(parts: &[(usize, usize)]) -> usize {
 }
 
 /// Bytes that are nowhere the same twice in a row, other ones for each seed.
-pub fn pattern(seed: u64, bytes: usize) -> Vec<u8> {
+pub(crate) fn pattern(seed: u64, bytes: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
         state ^= state << 13;
@@ -122,7 +122,7 @@ pub fn pattern(seed: u64, bytes: usize) -> Vec<u8> {
 }
 
 /// All that is the same for every backend that keeps what is written.
-pub fn keeps_its_promises(backend: &impl Backend) {
+pub(crate) fn keeps_its_promises(backend: &impl Backend) {
     reads_back(backend);
     queues_see_one_disk(backend);
     many_at_once(backend);

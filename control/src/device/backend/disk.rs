@@ -2,7 +2,7 @@
 
 use std::fs::File;
 
-use pollux_dataplane::backend::{Backend, BackendQueue, Delay, DiskError, Null, Ram};
+use pollux_dataplane::backend::{Backend, BackendQueue, Delay, DiskError, FileDisk, Null, Ram};
 use pollux_dataplane::blk::Geometry;
 use pollux_dataplane::worker::{Notifier, SpawnError, Worker, WorkerConfig, spawn};
 
@@ -13,6 +13,8 @@ pub enum Disk {
     Null(Null),
     /// Memory.
     Ram(Ram),
+    /// A file or block device.
+    File(FileDisk),
     /// Another one, slower.
     Delay(Box<Delay<Self>>),
 }
@@ -25,6 +27,7 @@ impl Backend for Disk {
         match self {
             Self::Null(null) => null.geometry(),
             Self::Ram(ram) => ram.geometry(),
+            Self::File(file) => file.geometry(),
             Self::Delay(delay) => delay.geometry(),
         }
     }
@@ -33,6 +36,7 @@ impl Backend for Disk {
         match self {
             Self::Null(null) => null.resized(size_bytes),
             Self::Ram(ram) => ram.resized(size_bytes),
+            Self::File(file) => file.resized(size_bytes),
             Self::Delay(delay) => delay.resized(size_bytes),
         }
     }
@@ -41,6 +45,7 @@ impl Backend for Disk {
         match self {
             Self::Null(null) => null.resize(geometry),
             Self::Ram(ram) => ram.resize(geometry),
+            Self::File(file) => file.resize(geometry),
             Self::Delay(delay) => delay.resize(geometry),
         }
     }
@@ -49,6 +54,7 @@ impl Backend for Disk {
         Ok(match self {
             Self::Null(null) => Box::new(null.open_queue()?),
             Self::Ram(ram) => Box::new(ram.open_queue()?),
+            Self::File(file) => Box::new(file.open_queue()?),
             Self::Delay(delay) => Box::new(delay.open_queue()?),
         })
     }
@@ -60,7 +66,30 @@ impl Disk {
         match self {
             Self::Null(_) => None,
             Self::Ram(ram) => ram.outliving_file(),
+            Self::File(file) => file.outliving_file(),
             Self::Delay(delay) => delay.inner().outliving_file(),
+        }
+    }
+
+    /// Takes the storage for this process alone, before anything is read or written.
+    ///
+    /// # Errors
+    ///
+    /// [`DiskError`] when another serves it, or it is mounted.
+    pub fn claim(&self) -> Result<(), DiskError> {
+        match self {
+            Self::Null(_) | Self::Ram(_) => Ok(()),
+            Self::File(file) => file.claim(),
+            Self::Delay(delay) => delay.inner().claim(),
+        }
+    }
+
+    /// Lets go of the storage, for another process that serves it from here on.
+    pub fn release(&self) {
+        match self {
+            Self::Null(_) | Self::Ram(_) => {}
+            Self::File(file) => file.release(),
+            Self::Delay(delay) => delay.inner().release(),
         }
     }
 
@@ -77,17 +106,22 @@ impl Disk {
         match self {
             Self::Null(null) => spawn(
                 config,
-                null.open_queue().map_err(SpawnError::Thread)?,
+                null.open_queue().map_err(SpawnError::Queue)?,
                 notifier,
             ),
             Self::Ram(ram) => spawn(
                 config,
-                ram.open_queue().map_err(SpawnError::Thread)?,
+                ram.open_queue().map_err(SpawnError::Queue)?,
+                notifier,
+            ),
+            Self::File(file) => spawn(
+                config,
+                file.open_queue().map_err(SpawnError::Queue)?,
                 notifier,
             ),
             Self::Delay(_) => spawn(
                 config,
-                self.open_queue().map_err(SpawnError::Thread)?,
+                self.open_queue().map_err(SpawnError::Queue)?,
                 notifier,
             ),
         }

@@ -77,6 +77,15 @@ pub enum FileError {
         /// The path.
         path: PathBuf,
     },
+    /// It has no queues for it.
+    #[error(
+        "{path} has no queues that are polled: load its driver with some, as nvme.poll_queues=2 on the kernel's command \
+         line does, or add iopoll=off"
+    )]
+    NoPoll {
+        /// The path.
+        path: PathBuf,
+    },
     /// Somebody else has it.
     #[error("{path} is in use: {reason}")]
     InUse {

@@ -191,6 +191,9 @@ impl FileDisk {
         if queue.is_read_only && !self.options.read_only {
             return Err(FileError::ReadOnly { path: path() }.into());
         }
+        if self.options.ring.polled && !queue.can_poll {
+            return Err(FileError::NoPoll { path: path() }.into());
+        }
         let size_bytes = self.size_bytes()?;
         if let Some(asked) = self.options.size_bytes.filter(|asked| *asked != size_bytes) {
             return Err(FileError::FixedSize {

@@ -34,6 +34,8 @@ pub(super) struct Queue {
     pub(super) write_zeroes_bytes_max: u64,
     pub(super) has_volatile_cache: bool,
     pub(super) is_read_only: bool,
+    /// It has queues that are polled.
+    pub(super) can_poll: bool,
     pub(super) serial: String,
 }
 
@@ -143,6 +145,7 @@ impl Queue {
             discard_bytes_max: number("discard_max_bytes").unwrap_or(0),
             write_zeroes_bytes_max: number("write_zeroes_max_bytes").unwrap_or(0),
             has_volatile_cache: text(&disk.join("queue/write_cache"))? != "write through",
+            can_poll: number("io_poll").unwrap_or(0) == 1,
             is_read_only: text(&folder.join("ro"))? == "1",
             serial: ["device/serial", "serial", "device/wwid"]
                 .iter()
@@ -170,6 +173,7 @@ mod tests {
             ("queue/optimal_io_size", "65536"),
             ("queue/discard_max_bytes", "2199023255040"),
             ("queue/write_cache", "write back"),
+            ("queue/io_poll", "1"),
             ("device/serial", "  S1234 "),
             ("part1/ro", "1"),
             ("ro", "0"),
@@ -184,6 +188,7 @@ mod tests {
             write_zeroes_bytes_max: 0,
             has_volatile_cache: true,
             is_read_only: true,
+            can_poll: true,
             serial: "S1234".into(),
         };
         assert_eq!(Queue::read(&partition).unwrap(), expected);
