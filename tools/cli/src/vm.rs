@@ -54,9 +54,10 @@ struct RunArgs {
     /// Memory, with suffix M or G
     #[arg(long, default_value = "4G", value_parser = parse_mib)]
     memory: u64,
-    /// Add an emulated NVMe drive, kept in the host's memory, with suffix M or G
-    #[arg(long, value_name = "SIZE", value_parser = parse_mib)]
-    nvme: Vec<u64>,
+    /// Add emulated NVMe controllers, at 0000:00:10.0 and on, and an IOMMU; each has two namespaces
+    /// of 256 MiB, of 512-byte and of 4096-byte blocks, kept in the host's memory
+    #[arg(long, default_value_t = 0, value_name = "NUMBER")]
+    nvme: u32,
     /// Seconds from power-on to the command's end
     #[arg(long, default_value_t = 600, value_name = "SECONDS")]
     timeout: u64,
@@ -166,7 +167,7 @@ fn spec(args: &RunArgs) -> Result<VmSpec, Error> {
         kernel: args.kernel.clone(),
         cpus: args.cpus,
         memory_mib: args.memory,
-        nvme_mib: args.nvme.clone(),
+        nvme: args.nvme,
         timeout: Duration::from_secs(args.timeout),
         accel: match args.accel {
             AccelArg::Auto => None,

@@ -20,6 +20,7 @@ mod kernel;
 mod libraries;
 mod log;
 mod modules;
+mod nvme;
 mod payload;
 mod qemu;
 mod run;

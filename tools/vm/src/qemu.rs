@@ -12,6 +12,7 @@ use crate::child;
 use crate::error::{Context, Error};
 use crate::host;
 use crate::kernel::Kernel;
+use crate::nvme;
 use crate::spec::{Accel, VmSpec};
 use crate::stream::Stream;
 
@@ -57,17 +58,19 @@ impl Qemu {
         for (number, (_, _, writer)) in pipes.iter().enumerate() {
             command.args(channel(number + 1, writer.as_raw_fd()));
         }
-        let drives = spec.nvme_mib.iter().map(|mib| drive(*mib));
-        let drives: Vec<File> = drives
-            .collect::<io::Result<_>>()
-            .context("memfd", "making an NVMe drive")?;
-        for (number, drive) in drives.iter().enumerate() {
-            command.args(nvme(number, drive.as_raw_fd()));
-        }
+        let namespaces =
+            nvme::namespaces(spec.nvme).context("memfd", "making an NVMe namespace")?;
+        command.args(nvme::arguments(&namespaces));
         command.args(&spec.qemu_args);
         command.stdout(Stdio::null()).stderr(error_writer);
         let mut inherited: Vec<RawFd> = pipes.iter().map(|p| p.2.as_raw_fd()).collect();
-        inherited.extend(drives.iter().chain([&initrd]).map(File::as_raw_fd));
+        inherited.extend(
+            namespaces
+                .iter()
+                .flatten()
+                .chain([&initrd])
+                .map(File::as_raw_fd),
+        );
         let child = child::spawn(&mut command, &inherited).context("qemu", "starting")?;
         // The writers close here: then the readers end when QEMU does.
         let mut streams: Vec<_> = pipes.into_iter().map(|p| (p.0, p.1)).collect();
@@ -92,6 +95,8 @@ impl Drop for Qemu {
 /// Returns the arguments that describe the machine.
 fn machine(spec: &VmSpec, accel: Accel) -> Vec<String> {
     let accel = match accel {
+        // Remapping of interrupts by an emulated IOMMU needs the APICs of KVM, but not its IOAPIC.
+        Accel::Kvm if spec.nvme > 0 => "kvm,kernel-irqchip=split",
         Accel::Kvm => "kvm",
         Accel::Tcg => "tcg,thread=multi",
     };
@@ -130,26 +135,6 @@ fn channel(number: usize, fd: RawFd) -> Vec<String> {
     args
 }
 
-/// Returns the arguments for an emulated NVMe drive.
-fn nvme(number: usize, fd: RawFd) -> [String; 4] {
-    // QEMU would lock the image by its path, which an anonymous file does not have.
-    let path = fd_path(fd);
-    let image =
-        format!("driver=file,node-name=n{number},filename={path},locking=off,discard=unmap");
-    let device = format!("nvme,drive=n{number},serial=pollux{number}");
-    ["-blockdev".to_owned(), image, "-device".to_owned(), device]
-}
-
-/// Returns an empty drive, which takes memory only for what is written.
-fn drive(mib: u64) -> io::Result<File> {
-    let drive = File::from(memfd_create(c"nvme", MFdFlags::MFD_CLOEXEC)?);
-    let length = mib
-        .checked_mul(1 << 20)
-        .ok_or(io::ErrorKind::FileTooLarge)?;
-    drive.set_len(length)?;
-    Ok(drive)
-}
-
 /// Returns both archives in one anonymous file.
 fn initrd(base: &Path, payload: &[u8]) -> io::Result<File> {
     let mut initrd = File::from(memfd_create(c"initramfs", MFdFlags::MFD_CLOEXEC)?);
@@ -160,7 +145,8 @@ fn initrd(base: &Path, payload: &[u8]) -> io::Result<File> {
     Ok(initrd)
 }
 
-fn fd_path(fd: RawFd) -> String {
+/// Returns the path by which QEMU opens a descriptor that it inherits.
+pub(crate) fn fd_path(fd: RawFd) -> String {
     format!("/proc/self/fd/{fd}")
 }
 

@@ -10,6 +10,8 @@ use crate::modules;
 
 /// Longest time limit: beyond it a machine is no longer a throw-away one.
 const TIMEOUT_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Most NVMe controllers: more would meet what else is on the root bus.
+const NVME_MAX: u32 = 8;
 
 /// A virtual machine and the command to run in it.
 #[derive(Debug, Clone)]
@@ -22,8 +24,9 @@ pub struct VmSpec {
     pub memory_mib: u64,
     /// Time for everything from power-on to the command's end.
     pub timeout: Duration,
-    /// Sizes in MiB of the emulated NVMe drives, kept in the host's memory.
-    pub nvme_mib: Vec<u64>,
+    /// Number of emulated NVMe controllers; with any there is an IOMMU too. Each has two namespaces of 256 MiB,
+    /// of 512-byte and of 4096-byte blocks, kept in the host's memory.
+    pub nvme: u32,
     /// How the CPU is run; None finds out whether KVM works.
     pub accel: Option<Accel>,
     /// Modules to load beside those for VDUSE, and parameters of any module.
@@ -50,7 +53,7 @@ impl VmSpec {
             cpus: 2,
             memory_mib: 4096,
             timeout: Duration::from_secs(600),
-            nvme_mib: Vec::new(),
+            nvme: 0,
             accel: None,
             modules: Vec::new(),
             append: Vec::new(),
@@ -80,8 +83,11 @@ impl VmSpec {
         if self.timeout.is_zero() || self.timeout > TIMEOUT_MAX {
             return invalid("timeout: must be between 1 second and 7 days".into());
         }
-        if self.nvme_mib.contains(&0) {
-            return invalid("nvme size 0: give each drive at least 1M".into());
+        if self.nvme > NVME_MAX {
+            return invalid(format!(
+                "nvme {}: too many controllers; use at most {NVME_MAX}",
+                self.nvme
+            ));
         }
         for file in self.files.iter().filter_map(|file| file.guest.as_deref()) {
             if !file.starts_with('/') || file.split('/').any(|part| part == "..") {
@@ -118,6 +124,9 @@ impl VmSpec {
                     .iter()
                     .map(|param| format!("{}.{param}", module.name)),
             );
+        }
+        if self.nvme > 0 {
+            words.push("intel_iommu=on".to_owned());
         }
         words.extend(self.append.iter().cloned());
         words.join(" ")
@@ -249,6 +258,14 @@ mod tests {
     }
 
     #[test]
+    fn an_iommu_comes_with_nvme_controllers() {
+        let mut spec = VmSpec::new(["true"]);
+        assert!(!spec.cmdline().contains("iommu"));
+        spec.nvme = 1;
+        assert!(spec.cmdline().contains(" intel_iommu=on"));
+    }
+
+    #[test]
     fn files() {
         let file: GuestFile = "a/b:/root/c".parse().unwrap();
         assert_eq!(
@@ -286,7 +303,7 @@ mod tests {
                 ..good.clone()
             },
             VmSpec {
-                nvme_mib: vec![0],
+                nvme: NVME_MAX + 1,
                 ..good.clone()
             },
             VmSpec {

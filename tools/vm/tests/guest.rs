@@ -85,16 +85,13 @@ fn vduse_is_there_and_modules_take_parameters() {
     let spec = VmSpec {
         modules: vec![
             "virtio_blk=poll_queues=1".parse().unwrap(),
-            "nvme=poll_queues=2".parse().unwrap(),
             "tun".parse().unwrap(),
         ],
-        nvme_mib: vec![64],
         ..shell(
             "test -c /dev/vduse/control && vdpa mgmtdev show | grep -q '^vduse' && echo vduse
              cat /sys/module/virtio_blk/parameters/poll_queues
-             cat /sys/module/nvme/parameters/poll_queues
              modprobe xfs && grep -w xfs /proc/filesystems
-             test -d /sys/class/net/lo && ls /dev/net/tun /dev/nvme0n1",
+             test -d /sys/class/net/lo && ls /dev/net/tun",
         )
     };
     let ran = run(&spec);
@@ -104,10 +101,49 @@ fn vduse_is_there_and_modules_take_parameters() {
         "{}",
         ran.outcome.log.text()
     );
-    assert_eq!(
-        ran.stdout(),
-        "vduse\n1\n2\n\txfs\n/dev/net/tun\n/dev/nvme0n1\n"
-    );
+    assert_eq!(ran.stdout(), "vduse\n1\n\txfs\n/dev/net/tun\n");
+}
+
+#[test]
+fn nvme_controllers_have_two_namespaces_and_can_be_given_to_user_space() {
+    for kernel in ["6.12", "newest"] {
+        let spec = VmSpec {
+            kernel: kernel.parse().unwrap(),
+            nvme: 2,
+            modules: vec!["nvme=poll_queues=2".parse().unwrap()],
+            ..shell(
+                "cat /sys/module/nvme/parameters/poll_queues
+                 for address in 0000:00:10.0 0000:00:11.0; do
+                     device=/sys/bus/pci/devices/$address
+                     until controller=$(ls $device/nvme 2>/dev/null); do sleep 0.1; done
+                     until [ -b /dev/${controller}n2 ]; do sleep 0.1; done
+                     test -c /dev/ng${controller#nvme}n1
+                     for n in 1 2; do
+                         cat /sys/block/${controller}n$n/queue/logical_block_size /sys/block/${controller}n$n/size
+                     done
+                     cat $device/nvme/*/serial
+                 done
+                 modprobe vfio_pci
+                 echo $address >$device/driver/unbind
+                 echo vfio-pci >$device/driver_override
+                 echo $address >/sys/bus/pci/drivers_probe
+                 test -c /dev/vfio/$(basename $(readlink $device/iommu_group)) && echo vfio
+                 modprobe -a nvmet nvmet_tcp nvme_tcp nvme_loop && echo fabrics",
+            )
+        };
+        let ran = run(&spec);
+        let log = ran.outcome.log.text();
+        assert_eq!(ran.outcome.end, End::Exited(0), "{log}");
+        let words: Vec<String> = ran.stdout().split_whitespace().map(Into::into).collect();
+        let sizes = ["512", "524288", "4096", "524288"];
+        let controller = |serial| sizes.into_iter().chain([serial]);
+        let expected: Vec<&str> = std::iter::once("2")
+            .chain(controller("pollux0"))
+            .chain(controller("pollux1"))
+            .chain(["vfio", "fabrics"])
+            .collect();
+        assert_eq!(words, expected, "{log}");
+    }
 }
 
 #[test]
