@@ -12,6 +12,7 @@ use pollux_control::device::{
     parse_size,
 };
 use pollux_control::vdpa::Driver;
+use pollux_dataplane::backend::{DiskError, FileError};
 use pollux_dataplane::limits::MSG_TIMEOUT_S;
 use pollux_dataplane::ring::RingFeatures;
 use pollux_dataplane::worker::PollMode;
@@ -157,7 +158,13 @@ pub(crate) fn main(args: ServeArgs) -> ExitCode {
 
 fn is_about_options(error: &pollux_control::device::ServeError) -> bool {
     use pollux_control::device::ServeError;
-    matches!(error, ServeError::Options(_) | ServeError::Disk { .. })
+    match error {
+        ServeError::Options(_) => true,
+        ServeError::Disk { reason, .. } => {
+            !matches!(reason, DiskError::Storage(FileError::InUse { .. }))
+        }
+        _ => false,
+    }
 }
 
 impl ServeArgs {

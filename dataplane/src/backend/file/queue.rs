@@ -256,8 +256,11 @@ impl BackendQueue for FileQueue {
 
     #[inline]
     fn commit(&mut self) {
-        self.is_dry = false;
-        self.rings.all().for_each(Ring::submit);
+        let entered = self
+            .rings
+            .all()
+            .filter_map(|ring| ring.submit().then_some(()));
+        self.is_dry &= entered.count() == 0;
     }
 
     #[inline]

@@ -179,12 +179,14 @@ impl Ring {
         pushed
     }
 
-    /// Submits what was pushed.
+    /// Submits what was pushed. Returns whether there was anything.
     #[inline]
-    pub(super) fn submit(&mut self) {
-        if self.unsubmitted > 0 {
+    pub(super) fn submit(&mut self) -> bool {
+        let waits = self.unsubmitted > 0;
+        if waits {
             self.enter(0);
         }
+        waits
     }
 
     /// Takes a completion: what it is known as and its result, an errno below 0.

@@ -23,6 +23,7 @@ mod qemu;
 mod recovery;
 mod resize;
 mod stats;
+mod storage;
 mod storm;
 mod umem;
 mod upgrade;

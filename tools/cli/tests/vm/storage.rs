@@ -1,0 +1,295 @@
+//! Disks with storage behind them: files, block devices, and NVMe through the kernel.
+
+use std::path::Path;
+
+use crate::guest::{Daemon, Fio, PATIENCE, Running, in_guest, leftovers, pollux, run, until};
+
+/// A namespace of 512-byte blocks, and one of 4096-byte blocks.
+const SMALL: &str = "/dev/nvme0n1";
+const LARGE: &str = "/dev/nvme0n2";
+
+const DISK: &str = "/tmp/storage-disk";
+
+const TWO_QUEUES: &[&str] = &["--queues", "2", "--attach", "virtio"];
+
+fn serve(backend: &str, more: &[&str]) -> Daemon {
+    Daemon::serve("d0", backend, &[TWO_QUEUES, more].concat())
+}
+
+/// A file of zeros, removed at the end.
+struct DiskFile;
+
+impl DiskFile {
+    fn new(size_bytes: u64) -> Self {
+        let file = std::fs::File::create(DISK).unwrap();
+        file.set_len(size_bytes).unwrap();
+        Self
+    }
+}
+
+impl Drop for DiskFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(DISK);
+    }
+}
+
+/// Has the kernel's driver use `count` queues that are polled.
+fn poll_queues(count: u32) {
+    run("modprobe", &["-r", "nvme"]).succeeded();
+    let queues = format!("poll_queues={count}");
+    run("modprobe", &["nvme", &queues]).succeeded();
+    until("the namespaces", || Path::new(LARGE).exists().then_some(()));
+}
+
+/// Writes every block size at every depth, and compares.
+fn verify(daemon: &Daemon, blocks: &[&str]) {
+    let disk = daemon.disk();
+    for block in blocks {
+        let size = match *block {
+            "512" => "256k",
+            "4k" => "2M",
+            "64k" => "8M",
+            _ => "32M",
+        };
+        for depth in [1, 16, 128] {
+            Fio::verify(disk.node(), block, depth, size).run();
+        }
+    }
+    for queue in daemon.snapshot().queues {
+        assert!(queue.requests > 500, "{queue:?}");
+        assert_eq!((queue.errors, queue.driver_faults), (0, 0), "{queue:?}");
+        assert!(queue.host_errors.is_empty(), "{queue:?}");
+    }
+}
+
+/// Returns how many operations used registered memory, and how many copied.
+fn moved(daemon: &Daemon) -> (u64, u64) {
+    let queues = daemon.snapshot().queues;
+    let sum =
+        |count: fn(&pollux_control::device::QueueStats) -> u64| queues.iter().map(count).sum();
+    (
+        sum(|queue| queue.backend_registered),
+        sum(|queue| queue.backend_copied),
+    )
+}
+
+#[test]
+fn a_file_verifies() {
+    in_guest(|| {
+        let _file = DiskFile::new(128 << 20);
+        let backend = format!("file,path={DISK}");
+        for (more, poll) in [
+            ("", "adaptive"),
+            (",direct=off", "event"),
+            (",sqpoll=on", "busy"),
+        ] {
+            let daemon = serve(&format!("{backend}{more}"), &["--poll", poll]);
+            verify(&daemon, &["4k", "64k"]);
+            daemon.stop();
+        }
+        assert_eq!(leftovers(), [""; 0]);
+    });
+}
+
+#[test]
+fn a_block_device_verifies_in_every_size() {
+    in_guest(|| {
+        let daemon = serve(&format!("block,path={SMALL}"), &[]);
+        let disk = daemon.disk();
+        assert_eq!(disk.size_bytes(), 256 << 20);
+        assert_eq!(disk.attribute("queue/logical_block_size"), "512");
+        assert_eq!(disk.attribute("serial"), "pollux0");
+        verify(&daemon, &["512", "4k", "64k", "1M"]);
+        assert_eq!(moved(&daemon).0, 0);
+        daemon.stop();
+        let daemon = serve(&format!("block,path={LARGE}"), &[]);
+        assert_eq!(daemon.disk().attribute("queue/logical_block_size"), "4096");
+        verify(&daemon, &["4k", "64k"]);
+        daemon.stop();
+    });
+}
+
+#[test]
+fn memory_of_the_daemon_is_registered() {
+    in_guest(|| {
+        let daemon = serve(&format!("block,path={SMALL}"), &["--umem", "anon"]);
+        verify(&daemon, &["4k", "64k"]);
+        let (registered, copied) = moved(&daemon);
+        assert!(registered > 1000 && copied == 0, "{registered} {copied}");
+        daemon.stop();
+    });
+}
+
+#[test]
+fn a_polled_device_verifies() {
+    in_guest(|| {
+        let backend = format!("nvme,path={SMALL}");
+        let refused = pollux(&["serve", "--name", "d0", "--backend", &backend]);
+        assert_eq!(refused.status.code(), Some(2), "{}", refused.stdout);
+        assert!(refused.stderr.contains("iopoll=off"), "{}", refused.stderr);
+        poll_queues(2);
+        for more in [&[][..], &["--umem", "anon"]] {
+            let daemon = serve(&backend, more);
+            verify(&daemon, &["512", "4k", "64k"]);
+            // What a polled ring does not take.
+            run("blkdiscard", &[daemon.disk().node()]).succeeded();
+            daemon.stop();
+        }
+        poll_queues(0);
+    });
+}
+
+#[test]
+fn zeros_and_discards_reach_the_device() {
+    in_guest(|| {
+        let daemon = serve(&format!("block,path={SMALL}"), &[]);
+        let node = daemon.disk().node().to_owned();
+        let is_zero = |path: &str| {
+            let output = run("cmp", &["-n", "16777216", path, "/dev/zero"]);
+            output.status.success()
+        };
+        for command in [["blkdiscard", "-z"], ["blkdiscard", "-f"]] {
+            Fio::new(&node, "write", "64k", 16)
+                .with("size", "16M")
+                .run();
+            assert!(!is_zero(&node));
+            run(command[0], &[command[1], &node]).succeeded();
+            assert!(is_zero(&node), "{command:?}");
+        }
+        daemon.stop();
+        assert!(is_zero(SMALL));
+    });
+}
+
+#[test]
+fn what_would_lose_data_is_refused() {
+    in_guest(|| {
+        let refused = |name: &str, backend: &str, expected: &str| {
+            let output = pollux(&["serve", "--name", name, "--backend", backend]);
+            let code = if expected.starts_with("add") || expected.starts_with("write") {
+                2
+            } else {
+                1
+            };
+            assert_eq!(output.status.code(), Some(code), "{}", output.stderr);
+            assert!(output.stderr.contains(expected), "{}", output.stderr);
+        };
+        let block = format!("block,path={SMALL}");
+        run("mke2fs", &["-q", SMALL]).succeeded();
+        std::fs::create_dir_all("/tmp/mounted").unwrap();
+        run("mount", &[SMALL, "/tmp/mounted"]).succeeded();
+        refused("d0", &block, "it is mounted");
+        refused("d0", &format!("{block},ro=on"), "it is mounted");
+        run("umount", &["/tmp/mounted"]).succeeded();
+        let daemon = serve(&block, &[]);
+        refused("d1", &block, "another program holds it");
+        daemon.stop();
+        run("blockdev", &["--setro", SMALL]).succeeded();
+        refused("d0", &block, "add ro=on");
+        let daemon = serve(&format!("{block},ro=on"), &[]);
+        assert_eq!(daemon.disk().attribute("ro"), "1");
+        daemon.stop();
+        run("blockdev", &["--setrw", SMALL]).succeeded();
+        let _file = DiskFile::new(16 << 20);
+        let file = format!("file,path={DISK}");
+        let daemon = serve(&file, &[]);
+        refused("d1", &file, "another daemon serves it");
+        daemon.stop();
+        refused("d0", &format!("file,path={SMALL}"), "write block,path=");
+        assert_eq!(leftovers(), [""; 0]);
+    });
+}
+
+/// Starts a load that compares what it reads.
+fn load(daemon: &Daemon) -> Running {
+    Fio::verify(daemon.disk().node(), "4k", 32, "32M")
+        .with("bssplit", "4k/60:8k/20:64k/20")
+        .start()
+}
+
+#[test]
+fn it_goes_from_daemon_to_daemon_under_load() {
+    in_guest(|| {
+        let file = DiskFile::new(64 << 20);
+        for backend in [format!("file,path={DISK}"), format!("block,path={SMALL}")] {
+            let mut daemon = serve(&backend, &[]);
+            let running = load(&daemon);
+            for takes_over in [true, false, true, false] {
+                daemon.disk().until_busy();
+                let more: &[&str] = match takes_over {
+                    true => &["--takeover"],
+                    false => &[],
+                };
+                if !takes_over {
+                    daemon.kill();
+                    daemon = Daemon::start("d0", &backend, &[TWO_QUEUES, more].concat());
+                } else {
+                    let mut next = Daemon::start("d0", &backend, &[TWO_QUEUES, more].concat());
+                    next.event("taken_over");
+                    daemon.event("handed_over");
+                    daemon.ended();
+                    daemon = next;
+                }
+                daemon.event("attached");
+            }
+            running.wait(3 * PATIENCE).succeeded();
+            for queue in daemon.snapshot().queues {
+                assert_eq!((queue.errors, queue.driver_faults), (0, 0), "{queue:?}");
+            }
+            daemon.stop();
+        }
+        drop(file);
+        assert_eq!(leftovers(), [""; 0]);
+    });
+}
+
+#[test]
+fn a_file_that_grew_is_resized_to_what_it_is() {
+    in_guest(|| {
+        let _file = DiskFile::new(16 << 20);
+        let daemon = serve(&format!("file,path={DISK}"), &[]);
+        let file = std::fs::File::options().write(true).open(DISK).unwrap();
+        file.set_len(32 << 20).unwrap();
+        pollux(&["resize", "d0", "32M"]).succeeded();
+        until("the size", || {
+            (daemon.disk().size_bytes() == 32 << 20).then_some(())
+        });
+        verify(&daemon, &["64k"]);
+        let refused = pollux(&["resize", "d0", "1000"]);
+        assert_eq!(refused.status.code(), Some(1), "{}", refused.stdout);
+        daemon.stop();
+        let daemon = serve(&format!("block,path={SMALL}"), &[]);
+        let refused = pollux(&["resize", "d0", "512M"]);
+        assert_eq!(refused.status.code(), Some(1), "{}", refused.stdout);
+        assert!(
+            refused.stderr.contains("resize the device first"),
+            "{}",
+            refused.stderr
+        );
+        daemon.stop();
+    });
+}
+
+#[test]
+fn errors_of_the_storage_are_counted_by_name() {
+    in_guest(|| {
+        let _file = DiskFile::new(16 << 20);
+        let daemon = serve(&format!("file,path={DISK}"), &[]);
+        let file = std::fs::File::options().write(true).open(DISK).unwrap();
+        file.set_len(1 << 20).unwrap();
+        let beyond = Fio::new(daemon.disk().node(), "read", "4k", 1)
+            .with("offset", "8M")
+            .with("size", "64k")
+            .start()
+            .wait(PATIENCE);
+        assert!(!beyond.status.success());
+        let queues = daemon.snapshot().queues;
+        let counted: u64 = queues
+            .iter()
+            .filter_map(|it| it.host_errors.get("EIO"))
+            .sum();
+        assert!(counted > 0, "{queues:?}");
+        daemon.stop();
+        assert_eq!(leftovers(), [""; 0]);
+    });
+}
