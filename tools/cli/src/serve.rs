@@ -29,7 +29,11 @@ Backends:
   null,size=8G[,fill=off]       forgets writes, reads zeros (fill=off: leaves the buffer as it is)
   ram,size=1G[,hugepages=on]    keeps data in memory
   ram,size=1G,path=FILE         keeps data in the memory of a file, which outlives the daemon
-Options of both: block_size=512..4096, ro=on, serial=TEXT. K, M, G and T are powers of 1024.
+  file,path=FILE[,size=1G]      a file, past the page cache (direct=off: through it); size= makes one
+  block,path=/dev/sdb           a block device
+  nvme,path=/dev/nvme0n1        the same, polled; needs nvme.poll_queues=2 (block,iopoll=on is the same)
+  file, block and nvme take sqpoll=on and sqpoll_cpu=N: a thread of the kernel submits
+Options of all: block_size=512..4096, ro=on, serial=TEXT. K, M, G and T are powers of 1024.
 Before any of them, to try what slow and dead storage does:
   delay,latency=10ms:BACKEND    holds each request before the backend gets it: ns, us, ms, s or forever
                                 (read_latency=, write_latency=: reads, or all the rest, alone)
