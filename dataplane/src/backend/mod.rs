@@ -6,10 +6,12 @@ mod file;
 mod memory_disk;
 mod null;
 mod ram;
+mod uring;
 
 pub use contract::{Backend, BackendCounts, BackendQueue, Outcome, Submission, Token};
 pub use delay::{Delay, DelayQueue, Latencies, Latency};
-pub use file::{FileDisk, FileError, FileOptions, FileQueue, RingOptions};
+pub use file::{FileDisk, FileError, FileOptions, FileQueue};
 pub use memory_disk::{DiskError, DiskOptions};
 pub use null::{Null, NullQueue};
 pub use ram::{Ram, RamMemory, RamQueue};
+pub use uring::RingOptions;

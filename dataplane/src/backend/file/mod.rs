@@ -4,23 +4,19 @@
 //! block sizes, limits, whether it has a volatile cache.
 
 mod claim;
-mod copy;
 mod error;
-mod pieces;
-mod queue;
-mod request;
-mod ring;
 mod storage;
+mod target;
 
 use std::fs::File;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use error::FileError;
-pub use queue::FileQueue;
-pub use ring::RingOptions;
 
 use super::memory_disk::{resized, serial, whole_blocks};
+use super::uring::{RingOptions, UringQueue};
 use super::{Backend, DiskError};
 use crate::blk::{Geometry, SECTOR_BYTES};
 use claim::Claim;
@@ -28,6 +24,9 @@ use storage::Storage;
 
 /// Sectors of one discard or zero range, at most: whole blocks below 2 GiB, so that ranges count in 32 bits.
 const RANGE_SECTORS_MAX: u32 = 1 << 22;
+
+/// A queue of the file backend.
+pub type FileQueue = UringQueue<Storage>;
 
 /// How to serve a file or block device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -253,7 +252,8 @@ impl Backend for FileDisk {
     }
 
     fn open_queue(&self) -> std::io::Result<FileQueue> {
-        FileQueue::new(Arc::clone(&self.storage), self.options.ring)
+        let file = self.storage.file.as_fd();
+        FileQueue::new(Arc::clone(&self.storage), file, self.options.ring)
     }
 
     /// A file takes any size; a block device has the one that it has got by now.

@@ -14,7 +14,7 @@ const BLOCK_BYTES: usize = 512;
 
 /// An open file or block device.
 #[derive(Debug)]
-pub(super) struct Storage {
+pub struct Storage {
     pub(super) file: File,
     pub(super) path: PathBuf,
     pub(super) is_block: bool,

@@ -15,13 +15,13 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use io_uring::types::CancelBuilder;
-use io_uring::{EnterFlags, IoUring, opcode, squeue, types};
+use io_uring::{EnterFlags, IoUring, cqueue, squeue, types};
 
 use crate::limits::QUEUE_SIZE_MAX;
 use crate::mem::{RegionTable, Segment};
 
 /// The one file that a ring has registered.
-pub(super) const FILE: types::Fixed = types::Fixed(0);
+pub(in crate::backend) const FILE: types::Fixed = types::Fixed(0);
 
 /// Registered stretches of memory, at most.
 const REGISTERED_MAX: u16 = 64;
@@ -31,12 +31,6 @@ const STRETCH_BYTES_MAX: usize = 1 << 30;
 
 /// Milliseconds without a submission after which the kernel's submission thread sleeps.
 const SUBMISSION_THREAD_IDLE_MS: u32 = 1_000;
-
-/// `BLOCK_URING_CMD_DISCARD` (include/uapi/linux/blkdev.h, Linux 6.12).
-const BLOCK_DISCARD: u32 = 0x12 << 8;
-
-/// Where an entry has its `addr` (include/uapi/linux/io_uring.h).
-const ENTRY_ADDR_AT: usize = 16;
 
 /// How a ring works.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,9 +43,9 @@ pub struct RingOptions {
     pub submission_cpu: Option<u32>,
 }
 
-/// A ring over one file.
-pub(super) struct Ring {
-    ring: IoUring,
+/// A ring over one file, its entries and completions of any size.
+pub(in crate::backend) struct Ring<S: squeue::EntryMarker, C: cqueue::EntryMarker> {
+    ring: IoUring<S, C>,
     options: RingOptions,
     enabled: bool,
     unsubmitted: usize,
@@ -69,14 +63,14 @@ struct Registered {
     index: u16,
 }
 
-impl Ring {
+impl<S: squeue::EntryMarker, C: cqueue::EntryMarker> Ring<S, C> {
     /// Returns a ring over `file`.
     ///
     /// # Errors
     ///
     /// What the kernel said.
     pub(super) fn new(file: BorrowedFd<'_>, options: RingOptions) -> io::Result<Self> {
-        let mut builder = IoUring::builder();
+        let mut builder = IoUring::<S, C>::builder();
         builder
             .setup_r_disabled()
             .setup_single_issuer()
@@ -170,8 +164,8 @@ impl Ring {
     ///
     /// The memory that it names stays valid until its completion was taken.
     #[inline]
-    pub(super) unsafe fn push(&mut self, entry: squeue::Entry, user_data: u64) -> bool {
-        let entry = entry.user_data(user_data);
+    pub(super) unsafe fn push(&mut self, mut entry: S, user_data: u64) -> bool {
+        entry.set_user_data(user_data);
         // SAFETY: the caller's promise is what the kernel asks for.
         let pushed = unsafe { self.ring.submission().push(&entry) }.is_ok();
         self.unsubmitted += usize::from(pushed);
@@ -192,7 +186,7 @@ impl Ring {
     /// Takes a completion: what it is known as and its result, an errno below 0.
     #[inline]
     pub(super) fn next(&mut self) -> Option<(u64, i32)> {
-        let completion = self.ring.completion().next()?;
+        let completion: cqueue::Entry = self.ring.completion().next()?.into();
         self.pending -= 1;
         Some((completion.user_data(), completion.result()))
     }
@@ -204,7 +198,7 @@ impl Ring {
         if self.pending == 0 {
             return;
         }
-        let waits = |ring: &mut IoUring| {
+        let waits = |ring: &mut IoUring<S, C>| {
             let queue = ring.submission();
             queue.taskrun() || queue.cq_overflow()
         };
@@ -260,7 +254,7 @@ impl Ring {
     }
 }
 
-impl AsFd for Ring {
+impl<S: squeue::EntryMarker, C: cqueue::EntryMarker> AsFd for Ring<S, C> {
     /// Readable when there are completions, or work for [`Ring::drive`].
     fn as_fd(&self) -> BorrowedFd<'_> {
         // SAFETY: the ring is open as long as it is borrowed.
@@ -268,23 +262,7 @@ impl AsFd for Ring {
     }
 }
 
-/// Returns an entry that discards `bytes` bytes of a block device from `offset` on.
-pub(super) fn discard(offset: u64, bytes: u64) -> squeue::Entry {
-    // The length goes where the command's own bytes are, the offset where a buffer's address would be.
-    let mut command = [0; 16];
-    command[..8].copy_from_slice(&bytes.to_ne_bytes());
-    let command = opcode::UringCmd16::new(FILE, BLOCK_DISCARD).cmd(command);
-    let mut entry = command.build();
-    const { assert!(size_of::<squeue::Entry>() == 64) };
-    // SAFETY: an entry is laid out as the kernel's, which is plain data of 64 bytes with a u64 at that place.
-    unsafe {
-        let place = (&raw mut entry).cast::<u8>().add(ENTRY_ADDR_AT);
-        place.cast::<u64>().write_unaligned(offset);
-    }
-    entry
-}
-
-impl std::fmt::Debug for Ring {
+impl<S: squeue::EntryMarker, C: cqueue::EntryMarker> std::fmt::Debug for Ring<S, C> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut shown = formatter.debug_struct("Ring");
         shown.field("options", &self.options);

@@ -1,4 +1,4 @@
-//! A worker's own way into a file or a block device.
+//! A worker's own way into a storage.
 //!
 //! # Safety
 //!
@@ -14,9 +14,9 @@ use std::sync::Arc;
 
 use super::copy::Buffers;
 use super::pieces::{Long, Pieces};
-use super::request::{Progress, Request, Verb};
+use super::request::{Limits, Part, Progress, Request, Verb};
 use super::ring::{Ring, RingOptions};
-use super::storage::Storage;
+use super::target::{Ended, Target};
 use crate::backend::{BackendCounts, BackendQueue, Outcome, Submission, Token};
 use crate::blk::{Data, Operation, SectorRange};
 use crate::limits::{QUEUE_SIZE_MAX, RANGES_MAX};
@@ -25,18 +25,20 @@ use crate::mem::RegionTable;
 /// Requests with several ranges, at most.
 const RANGED_MAX: usize = 16;
 
-/// A queue of the file backend.
+/// A queue into storage that is reached through an io_uring.
 #[derive(Debug)]
-pub struct FileQueue {
-    storage: Arc<Storage>,
-    rings: Rings,
+#[expect(private_bounds, reason = "what storage there is, is decided here")]
+pub struct UringQueue<T: Target> {
+    target: Arc<T>,
+    limits: Limits,
+    rings: Rings<T>,
     /// By token.
     requests: Box<[Option<Request>]>,
     in_flight: usize,
     buffers: Buffers,
     long: Long,
     ranges: Vec<Vec<SectorRange>>,
-    write_flags: i32,
+    write_through: bool,
     /// There was no completion, and the kernel was not entered since.
     is_dry: bool,
     registered: u64,
@@ -45,20 +47,25 @@ pub struct FileQueue {
 
 /// Where entries go.
 #[derive(Debug)]
-struct Rings {
-    data: Ring,
+struct Rings<T: Target> {
+    data: Ring<T::Submission, T::Completion>,
     /// For what a polled ring does not take.
-    other: Option<Ring>,
+    other: Option<Ring<T::Submission, T::Completion>>,
 }
 
-impl FileQueue {
-    /// Returns a queue into `storage`.
+#[expect(private_bounds, reason = "what storage there is, is decided here")]
+impl<T: Target> UringQueue<T> {
+    /// Returns a queue into `target`, which is open as `file`.
     ///
     /// # Errors
     ///
     /// What the kernel said.
-    pub(super) fn new(storage: Arc<Storage>, options: RingOptions) -> io::Result<Self> {
-        let file = storage.file.as_fd();
+    pub(in crate::backend) fn new(
+        target: Arc<T>,
+        file: BorrowedFd<'_>,
+        options: RingOptions,
+    ) -> io::Result<Self> {
+        let limits = target.limits();
         let other = RingOptions {
             polled: false,
             ..options
@@ -75,22 +82,26 @@ impl FileQueue {
             buffers: Buffers::new()?,
             long: Long::new(),
             ranges: std::iter::repeat_with(ranges).take(RANGED_MAX).collect(),
-            write_flags: 0,
+            write_through: false,
             is_dry: false,
             registered: 0,
             copied: 0,
-            storage,
+            limits: Limits {
+                part_bytes_max: limits.part_bytes_max.max(limits.block_bytes as u64),
+                ..limits
+            },
+            target,
         })
     }
 
     /// Returns a request to move `data`; `None` when there is no room now.
     fn request(&mut self, verb: Verb, range: SectorRange, data: Data<'_, '_>) -> Option<Request> {
         let pieces = Pieces::new(data, &mut self.long)?;
-        let Storage {
+        let Limits {
             align_bytes,
             block_bytes,
             ..
-        } = *self.storage;
+        } = self.limits;
         let mut request = Request::new(verb, range.start_bytes(), range.bytes());
         if !pieces.are_aligned(align_bytes, block_bytes) {
             request.buffer = self.buffers.take();
@@ -136,13 +147,20 @@ impl FileQueue {
 
     /// Pushes the next entry of the request that is `token`.
     fn push(&mut self, token: Token) {
-        let Some(Some(request)) = self.requests.get(usize::from(token)) else {
+        let Some(Some(request)) = self.requests.get_mut(usize::from(token)) else {
             return;
         };
         let ring = self.rings.of(request.verb);
-        let is_block = self.storage.is_block;
-        let (entry, is_registered) = request.entry(ring, &self.buffers, is_block, self.write_flags);
+        let part = request.part(ring, &self.buffers, &self.limits);
+        let is_registered = matches!(
+            part,
+            Part::One {
+                registered: Some(_),
+                ..
+            }
+        );
         self.registered += u64::from(is_registered);
+        let entry = self.target.entry(request, part, self.write_through);
         // SAFETY: see the module's header; vectors and buffers of a request stay where they are until `take`. There is
         // room: a ring has as many entries as there are tokens, and a request has one at a time.
         unsafe { ring.push(entry, u64::from(token)) };
@@ -152,34 +170,31 @@ impl FileQueue {
     fn take(&mut self, token: Token, result: i32) -> Option<Outcome> {
         let slot = self.requests.get_mut(usize::from(token))?;
         let request = slot.as_mut()?;
-        let outcome = match request.take(result, &self.buffers) {
+        let progress = match (self.target.ended(request, result), request.verb) {
+            (Ended::Otherwise(progress), _) => progress,
+            (Ended::Did(bytes), Verb::Read | Verb::Write) => request.moved(bytes, &self.buffers),
+            (Ended::Did(_), Verb::Flush) => Progress::Done,
+            (Ended::Did(bytes), _) => request.did(bytes),
+        };
+        let outcome = match progress {
             Progress::More => {
                 self.push(token);
                 return None;
             }
-            Progress::Done if self.must_flush(token) => {
+            // Zeros have no other way to be durable.
+            Progress::Done
+                if self.write_through && matches!(request.verb, Verb::WriteZeroes { .. }) =>
+            {
+                request.verb = Verb::Flush;
                 self.push(token);
                 return None;
             }
             Progress::Done => Outcome::Done,
-            Progress::Failed(libc::EOPNOTSUPP) => Outcome::Unsupported,
+            Progress::Unsupported => Outcome::Unsupported,
             Progress::Failed(errno) => Outcome::Failed { errno },
         };
         self.forget(token);
         Some(outcome)
-    }
-
-    /// Makes a request that is done a flush, where its zeros would not be durable otherwise. Returns whether it did.
-    fn must_flush(&mut self, token: Token) -> bool {
-        match self.requests.get_mut(usize::from(token)) {
-            Some(Some(request))
-                if self.write_flags != 0 && matches!(request.verb, Verb::WriteZeroes { .. }) =>
-            {
-                request.verb = Verb::Flush;
-                true
-            }
-            _ => false,
-        }
     }
 
     /// Gives back all that the request which was `token` had.
@@ -202,15 +217,15 @@ impl FileQueue {
     }
 }
 
-impl Rings {
-    fn of(&mut self, verb: Verb) -> &mut Ring {
+impl<T: Target> Rings<T> {
+    fn of(&mut self, verb: Verb) -> &mut Ring<T::Submission, T::Completion> {
         match (&mut self.other, verb) {
             (_, Verb::Read | Verb::Write) | (None, _) => &mut self.data,
             (Some(other), _) => other,
         }
     }
 
-    fn all(&mut self) -> impl Iterator<Item = &mut Ring> {
+    fn all(&mut self) -> impl Iterator<Item = &mut Ring<T::Submission, T::Completion>> {
         std::iter::once(&mut self.data).chain(&mut self.other)
     }
 
@@ -219,7 +234,7 @@ impl Rings {
     }
 }
 
-impl BackendQueue for FileQueue {
+impl<T: Target> BackendQueue for UringQueue<T> {
     fn set_memory(&mut self, memory: &RegionTable) {
         for ring in self.rings.all() {
             // SAFETY: the worker tells of other memory before this goes away, with nothing pending.
@@ -228,10 +243,7 @@ impl BackendQueue for FileQueue {
     }
 
     fn set_write_through(&mut self, write_through: bool) {
-        self.write_flags = match write_through {
-            true => libc::RWF_DSYNC,
-            false => 0,
-        };
+        self.write_through = write_through;
     }
 
     #[inline]
@@ -312,7 +324,7 @@ impl BackendQueue for FileQueue {
     }
 }
 
-impl Drop for FileQueue {
+impl<T: Target> Drop for UringQueue<T> {
     fn drop(&mut self) {
         self.abandon();
     }
