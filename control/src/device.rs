@@ -26,7 +26,7 @@ mod trace;
 mod umem;
 mod workers;
 
-pub use backend::{BackendSpec, BackendSpecError, Disk, SizeError, parse_size};
+pub use backend::{BackendSpec, BackendSpecError, Disk, SizeError, WrapperError, parse_size};
 pub use cpus::{CpuListError, parse_cpu_list};
 pub use create::{Created, ServeError};
 pub use handle::{Asker, ControlHandle, Prepared};

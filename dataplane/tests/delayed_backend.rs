@@ -31,7 +31,11 @@ const MODES: [PollMode; 3] = [
 ];
 
 fn latencies(read: Latency, write: Latency) -> Latencies {
-    Latencies { read, write }
+    Latencies {
+        read,
+        write,
+        seed: None,
+    }
 }
 
 fn ms(ms: u64) -> Latency {

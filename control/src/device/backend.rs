@@ -14,6 +14,7 @@ mod wrapper;
 
 pub use disk::Disk;
 use wrapper::Wrapper;
+pub use wrapper::WrapperError;
 
 /// A backend that was asked for, not yet made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,22 +67,9 @@ pub enum BackendSpecError {
         /// What was written.
         value: String,
     },
-    /// Nothing to wrap.
-    #[error("{0} wraps a backend: add one, for example {0},latency=100us:ram,size=1G")]
-    NothingWrapped(&'static str),
-    /// Not a length of time.
-    #[error(
-        "{key}={value} is not a time of at most a day: write for example 100us, 10ms or 2s, or forever"
-    )]
-    Time {
-        /// The key.
-        key: &'static str,
-        /// What was written.
-        value: String,
-    },
-    /// It would do nothing.
-    #[error("delay has no latency: add for example latency=10ms")]
-    NoLatency,
+    /// In a wrapper.
+    #[error(transparent)]
+    Wrapper(#[from] WrapperError),
     /// Both at once.
     #[error("hugepages=on and path= exclude each other: leave one out")]
     HugePagesFile,
@@ -358,11 +346,15 @@ mod tests {
             ("null,size=1G,hugepages=on", "no option 'hugepages'"),
             ("ram,size=1G,ro=yes", "neither on nor off"),
             ("ram,size=1G,path=/a,hugepages=on", "exclude each other"),
-            ("delay,latency=1ms", "add one"),
+            ("delay,latency=1ms", "example delay,latency=100us:ram"),
             ("delay:ram,size=1G", "has no latency"),
             ("delay,latency=10:ram,size=1G", "latency=10 is not a time"),
             ("delay,latency=2d:ram,size=1G", "100us, 10ms or 2s"),
             ("delay,latency=99999999s:ram,size=1G", "at most a day"),
+            ("delay,latency=3ms..1ms:ram", "3ms..1ms is not a time"),
+            ("delay,latency=1ms..forever:ram", "100us..300us"),
+            ("delay,read_latency=1ms~:ram", "200us~50us"),
+            ("delay,latency=1ms,seed=-1:ram", "seed=-1 is not a number"),
             ("delay,size=1G:ram,size=1G", "delay has no option 'size'"),
             ("delay,latency=1ms:ram", "needs a size"),
             ("delay,latency=1ms:delay,latency=1s:rom", "backend 'rom'"),

@@ -1,11 +1,15 @@
 //! Where the bytes are: one file a kind of storage, all behind the same few verbs.
 
+mod chance;
 mod contract;
 mod delay;
 mod file;
+mod held;
 mod memory_disk;
 mod null;
 mod ram;
+#[cfg(test)]
+mod recorder;
 mod uring;
 
 pub use contract::{Backend, BackendCounts, BackendQueue, Outcome, Submission, Token};

@@ -7,7 +7,7 @@ use crate::mem::Segment;
 pub type Data<'chain, 'table> = &'chain [Segment<'table>];
 
 /// One operation on the storage.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum Operation<'chain, 'table> {
     /// Fill all of `into` from `range`, which is as long.
     Read {
@@ -34,4 +34,14 @@ pub enum Operation<'chain, 'table> {
         /// They may be deallocated.
         unmap: bool,
     },
+}
+
+impl Operation<'_, '_> {
+    /// Returns the bytes that are read from or written to driver memory.
+    pub fn data_bytes(&self) -> u64 {
+        match self {
+            Self::Read { range, .. } | Self::Write { range, .. } => range.bytes(),
+            Self::Flush | Self::Discard(_) | Self::WriteZeroes { .. } => 0,
+        }
+    }
 }

@@ -14,7 +14,7 @@ const UNSAFE: [&str; 25] = [
     "control/vduse/src/ioctl.rs",
     "dataplane/fuzz/src/backend.rs",
     "dataplane/fuzz/src/memory.rs",
-    "dataplane/src/backend/delay.rs",
+    "dataplane/src/backend/held.rs",
     "dataplane/src/backend/uring/copy.rs",
     "dataplane/src/backend/uring/pieces.rs",
     "dataplane/src/backend/uring/queue.rs",

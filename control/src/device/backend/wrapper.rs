@@ -1,12 +1,10 @@
 //! What stands before a backend and changes how it behaves: `delay,latency=10ms:ram,size=1G`.
 
-use std::time::Duration;
-
-use pollux_dataplane::backend::{Delay, Latencies, Latency};
+use pollux_dataplane::backend::{Delay, Latencies};
 
 use super::{BackendSpecError, Disk, Keys};
 
-const LATENCY_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+mod delay;
 
 /// A wrapper that was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,35 +12,53 @@ pub(super) enum Wrapper {
     Delay(Latencies),
 }
 
+/// What is wrong with how a wrapper was written.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WrapperError {
+    /// Nothing to wrap.
+    #[error("{wrapper} wraps a backend: add one, for example {example}:ram,size=1G")]
+    NothingWrapped {
+        /// The wrapper.
+        wrapper: &'static str,
+        /// How one is written.
+        example: &'static str,
+    },
+    /// Not a length of time, nor a distribution of it.
+    #[error(
+        "{key}={value} is not a time of at most a day: write for example 100us, 10ms or 2s, 100us..300us (any between), \
+         200us~50us (normal, mean and standard deviation), or forever"
+    )]
+    Time {
+        /// The key.
+        key: &'static str,
+        /// What was written.
+        value: String,
+    },
+    /// Delay would do nothing.
+    #[error("delay has no latency: add for example latency=10ms")]
+    NoLatency,
+    /// Not a seed.
+    #[error("seed={0} is not a number up to 2^64: write for example seed=1")]
+    Seed(String),
+}
+
+/// Name of each, and how one is written.
+const EXAMPLES: [(&str, &str); 1] = [("delay", "delay,latency=100us")];
+
 impl Wrapper {
     /// Returns the wrappers that `text` begins with, in this order, and what they wrap.
     pub(super) fn parse_all(mut text: &str) -> Result<(Vec<Self>, &str), BackendSpecError> {
         let mut wrappers = Vec::new();
         // Only a wrapper has a colon after its options; a backend's may be part of a path.
-        while text.split([',', ':']).next() == Some("delay") {
-            let (wrapper, wrapped) = text
+        while let Some((wrapper, example)) = named(text) {
+            let (options, wrapped) = text
                 .split_once(':')
-                .ok_or(BackendSpecError::NothingWrapped("delay"))?;
-            wrappers.push(Self::parse_delay(wrapper)?);
+                .ok_or(WrapperError::NothingWrapped { wrapper, example })?;
+            let keys = Keys::parse(options.split(',').skip(1))?;
+            wrappers.push(Self::Delay(delay::parse(keys)?));
             text = wrapped;
         }
         Ok((wrappers, text))
-    }
-
-    fn parse_delay(text: &str) -> Result<Self, BackendSpecError> {
-        let mut keys = Keys::parse(text.split(',').skip(1))?;
-        let all = latency(&mut keys, "latency")?;
-        let read = latency(&mut keys, "read_latency")?.or(all);
-        let write = latency(&mut keys, "write_latency")?.or(all);
-        keys.finish("delay", "latency, read_latency, write_latency")?;
-        if read.is_none() && write.is_none() {
-            return Err(BackendSpecError::NoLatency);
-        }
-        let none = Latency::For(Duration::ZERO);
-        Ok(Self::Delay(Latencies {
-            read: read.unwrap_or(none),
-            write: write.unwrap_or(none),
-        }))
     }
 
     /// Returns `disk`, wrapped.
@@ -53,54 +69,17 @@ impl Wrapper {
     }
 }
 
-fn latency(keys: &mut Keys<'_>, key: &'static str) -> Result<Option<Latency>, BackendSpecError> {
-    let Some(value) = keys.0.remove(key) else {
-        return Ok(None);
+/// Returns which wrapper `text` begins with, and how one is written.
+fn named(text: &str) -> Option<(&'static str, &'static str)> {
+    let name = text.split([',', ':']).next()?;
+    EXAMPLES.into_iter().find(|(known, _)| *known == name)
+}
+
+fn seed(keys: &mut Keys<'_>) -> Result<Option<u64>, WrapperError> {
+    let seed = keys.0.remove("seed");
+    let parse = |value: &str| {
+        let number = value.parse();
+        number.map_err(|_| WrapperError::Seed(value.into()))
     };
-    if value == "forever" {
-        return Ok(Some(Latency::Forever));
-    }
-    let time = parse_time(value).filter(|time| *time <= LATENCY_MAX);
-    let time = time.ok_or_else(|| BackendSpecError::Time {
-        key,
-        value: value.into(),
-    });
-    time.map(|time| Some(Latency::For(time)))
-}
-
-/// Returns the time that `text` means, in units as of fio; without one it means nothing.
-fn parse_time(text: &str) -> Option<Duration> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let count: u64 = digits.parse().ok()?;
-    match &text[digits.len()..] {
-        "ns" => Some(Duration::from_nanos(count)),
-        "us" => Some(Duration::from_micros(count)),
-        "ms" => Some(Duration::from_millis(count)),
-        "s" => Some(Duration::from_secs(count)),
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parsed(text: &str) -> Latencies {
-        let (wrappers, wrapped) = Wrapper::parse_all(text).unwrap();
-        assert_eq!(wrapped, "null");
-        let Wrapper::Delay(latencies) = wrappers[0];
-        latencies
-    }
-
-    #[test]
-    fn reads_and_writes_have_latencies_of_their_own() {
-        let ms = |ms| Latency::For(Duration::from_millis(ms));
-        let both = parsed("delay,latency=2ms:null");
-        assert_eq!((both.read, both.write), (ms(2), ms(2)));
-        let hung = parsed("delay,write_latency=forever:null");
-        assert_eq!((hung.read, hung.write), (ms(0), Latency::Forever));
-        let apart = parsed("delay,latency=2s,read_latency=500us:null");
-        let read = Latency::For(Duration::from_micros(500));
-        assert_eq!((apart.read, apart.write), (read, ms(2000)));
-    }
+    seed.map(parse).transpose()
 }
