@@ -3,6 +3,7 @@
 mod chance;
 mod contract;
 mod delay;
+mod error;
 mod file;
 mod held;
 mod memory_disk;
@@ -14,6 +15,7 @@ mod uring;
 
 pub use contract::{Backend, BackendCounts, BackendQueue, Outcome, Submission, Token};
 pub use delay::{Delay, DelayQueue, Latencies, Latency};
+pub use error::{Failing, FailingQueue, FailureRule, OperationKinds};
 pub use file::{FileDisk, FileError, FileOptions, FileQueue};
 pub use memory_disk::{DiskError, DiskOptions};
 pub use null::{Null, NullQueue};

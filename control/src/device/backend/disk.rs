@@ -2,7 +2,9 @@
 
 use std::fs::File;
 
-use pollux_dataplane::backend::{Backend, BackendQueue, Delay, DiskError, FileDisk, Null, Ram};
+use pollux_dataplane::backend::{
+    Backend, BackendQueue, Delay, DiskError, Failing, FileDisk, Null, Ram,
+};
 use pollux_dataplane::blk::Geometry;
 use pollux_dataplane::worker::{Notifier, SpawnError, Worker, WorkerConfig, spawn};
 
@@ -17,6 +19,8 @@ pub enum Disk {
     File(FileDisk),
     /// Another one, slower.
     Delay(Box<Delay<Self>>),
+    /// Another one, of which requests fail.
+    Failing(Box<Failing<Self>>),
 }
 
 /// How a wrapper sees what it wraps.
@@ -29,6 +33,7 @@ impl Backend for Disk {
             Self::Ram(ram) => ram.geometry(),
             Self::File(file) => file.geometry(),
             Self::Delay(delay) => delay.geometry(),
+            Self::Failing(failing) => failing.geometry(),
         }
     }
 
@@ -38,6 +43,7 @@ impl Backend for Disk {
             Self::Ram(ram) => ram.resized(size_bytes),
             Self::File(file) => file.resized(size_bytes),
             Self::Delay(delay) => delay.resized(size_bytes),
+            Self::Failing(failing) => failing.resized(size_bytes),
         }
     }
 
@@ -47,6 +53,7 @@ impl Backend for Disk {
             Self::Ram(ram) => ram.resize(geometry),
             Self::File(file) => file.resize(geometry),
             Self::Delay(delay) => delay.resize(geometry),
+            Self::Failing(failing) => failing.resize(geometry),
         }
     }
 
@@ -56,6 +63,7 @@ impl Backend for Disk {
             Self::Ram(ram) => Box::new(ram.open_queue()?),
             Self::File(file) => Box::new(file.open_queue()?),
             Self::Delay(delay) => Box::new(delay.open_queue()?),
+            Self::Failing(failing) => Box::new(failing.open_queue()?),
         })
     }
 }
@@ -68,6 +76,7 @@ impl Disk {
             Self::Ram(ram) => ram.outliving_file(),
             Self::File(file) => file.outliving_file(),
             Self::Delay(delay) => delay.inner().outliving_file(),
+            Self::Failing(failing) => failing.inner().outliving_file(),
         }
     }
 
@@ -81,6 +90,7 @@ impl Disk {
             Self::Null(_) | Self::Ram(_) => Ok(()),
             Self::File(file) => file.claim(),
             Self::Delay(delay) => delay.inner().claim(),
+            Self::Failing(failing) => failing.inner().claim(),
         }
     }
 
@@ -90,6 +100,7 @@ impl Disk {
             Self::Null(_) | Self::Ram(_) => {}
             Self::File(file) => file.release(),
             Self::Delay(delay) => delay.inner().release(),
+            Self::Failing(failing) => failing.inner().release(),
         }
     }
 
@@ -119,7 +130,7 @@ impl Disk {
                 file.open_queue().map_err(SpawnError::Queue)?,
                 notifier,
             ),
-            Self::Delay(_) => spawn(
+            Self::Delay(_) | Self::Failing(_) => spawn(
                 config,
                 self.open_queue().map_err(SpawnError::Queue)?,
                 notifier,

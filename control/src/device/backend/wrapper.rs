@@ -1,16 +1,21 @@
 //! What stands before a backend and changes how it behaves: `delay,latency=10ms:ram,size=1G`.
 
-use pollux_dataplane::backend::{Delay, Latencies};
+use pollux_dataplane::backend::{Delay, Failing, FailureRule, Latencies};
 
 use super::{BackendSpecError, Disk, Keys};
 
 mod delay;
+mod error;
 
 /// A wrapper that was asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Wrapper {
     Delay(Latencies),
+    Error(FailureRule),
 }
+
+/// Its only floating-point number is a probability, never NaN.
+impl Eq for Wrapper {}
 
 /// What is wrong with how a wrapper was written.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,13 +42,33 @@ pub enum WrapperError {
     /// Delay would do nothing.
     #[error("delay has no latency: add for example latency=10ms")]
     NoLatency,
+    /// Not a probability.
+    #[error("rate={0} is not a probability above 0 and up to 1: write for example 0.01 or 1/100")]
+    Rate(String),
+    /// Not a kind of error.
+    #[error("kind={0} is no error: use io, nospace, timeout or unsupported")]
+    ErrorKind(String),
+    /// Not an operation.
+    #[error(
+        "op={0} is no operation: use read, write, flush, discard or write_zeroes, several as read+write"
+    )]
+    Operation(String),
+    /// Not a range.
+    #[error("range={0} is not where bytes are: write START..END, for example 1M..2M")]
+    Range(String),
+    /// A flush is nowhere.
+    #[error("a flush has no range: leave out range= or the op=flush")]
+    FlushRange,
     /// Not a seed.
     #[error("seed={0} is not a number up to 2^64: write for example seed=1")]
     Seed(String),
 }
 
 /// Name of each, and how one is written.
-const EXAMPLES: [(&str, &str); 1] = [("delay", "delay,latency=100us")];
+const EXAMPLES: [(&str, &str); 2] = [
+    ("delay", "delay,latency=100us"),
+    ("error", "error,rate=0.01"),
+];
 
 impl Wrapper {
     /// Returns the wrappers that `text` begins with, in this order, and what they wrap.
@@ -55,7 +80,10 @@ impl Wrapper {
                 .split_once(':')
                 .ok_or(WrapperError::NothingWrapped { wrapper, example })?;
             let keys = Keys::parse(options.split(',').skip(1))?;
-            wrappers.push(Self::Delay(delay::parse(keys)?));
+            wrappers.push(match wrapper {
+                "delay" => Self::Delay(delay::parse(keys)?),
+                _ => Self::Error(error::parse(keys)?),
+            });
             text = wrapped;
         }
         Ok((wrappers, text))
@@ -65,6 +93,7 @@ impl Wrapper {
     pub(super) fn around(&self, disk: Disk) -> Disk {
         match self {
             Self::Delay(latencies) => Disk::Delay(Box::new(Delay::new(disk, *latencies))),
+            Self::Error(rule) => Disk::Failing(Box::new(Failing::new(disk, rule.clone()))),
         }
     }
 }
