@@ -368,6 +368,13 @@ mod tests {
             ("error,op=flush,range=0..1M:ram", "a flush has no range"),
             ("error,sticky=1:ram", "neither on nor off"),
             ("error,bps=1M:ram", "error has no option 'bps'"),
+            ("throttle:ram", "throttle has no limit"),
+            ("throttle,iops=0:ram", "iops=0 is not a number from 1 up"),
+            ("throttle,iops=1k:ram", "write for example iops=1000"),
+            ("throttle,bps=0:ram", "bps=0 is not a number from 1 up"),
+            ("throttle,bps=fast:ram", "fast is not a number of bytes"),
+            ("throttle,iops=1,bps_burst=1M:ram", "add bps="),
+            ("throttle,rate=1:ram", "iops, iops_burst, bps, bps_burst"),
             ("delay,latency=1ms:ram", "needs a size"),
             ("delay,latency=1ms:delay,latency=1s:rom", "backend 'rom'"),
         ] {

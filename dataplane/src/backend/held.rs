@@ -169,6 +169,16 @@ impl Waiting {
     pub(super) fn due(&self) -> Instant {
         self.due
     }
+
+    /// Returns what tells it from all others that were ever held of its queue.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Returns the bytes that are read from or written to driver memory.
+    pub(super) fn data_bytes(&self) -> u64 {
+        self.verb.operation(&[], &[]).data_bytes()
+    }
 }
 
 /// The first due is the greatest, as the heap has it.

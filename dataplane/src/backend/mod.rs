@@ -11,6 +11,7 @@ mod null;
 mod ram;
 #[cfg(test)]
 mod recorder;
+mod throttle;
 mod uring;
 
 pub use contract::{Backend, BackendCounts, BackendQueue, Outcome, Submission, Token};
@@ -20,4 +21,5 @@ pub use file::{FileDisk, FileError, FileOptions, FileQueue};
 pub use memory_disk::{DiskError, DiskOptions};
 pub use null::{Null, NullQueue};
 pub use ram::{Ram, RamMemory, RamQueue};
+pub use throttle::{Rate, RateLimits, Throttle, ThrottleQueue};
 pub use uring::RingOptions;

@@ -3,7 +3,7 @@
 use std::fs::File;
 
 use pollux_dataplane::backend::{
-    Backend, BackendQueue, Delay, DiskError, Failing, FileDisk, Null, Ram,
+    Backend, BackendQueue, Delay, DiskError, Failing, FileDisk, Null, Ram, Throttle,
 };
 use pollux_dataplane::blk::Geometry;
 use pollux_dataplane::worker::{Notifier, SpawnError, Worker, WorkerConfig, spawn};
@@ -21,6 +21,8 @@ pub enum Disk {
     Delay(Box<Delay<Self>>),
     /// Another one, of which requests fail.
     Failing(Box<Failing<Self>>),
+    /// Another one, with limits.
+    Throttle(Box<Throttle<Self>>),
 }
 
 /// How a wrapper sees what it wraps.
@@ -34,6 +36,7 @@ impl Backend for Disk {
             Self::File(file) => file.geometry(),
             Self::Delay(delay) => delay.geometry(),
             Self::Failing(failing) => failing.geometry(),
+            Self::Throttle(throttle) => throttle.geometry(),
         }
     }
 
@@ -44,6 +47,7 @@ impl Backend for Disk {
             Self::File(file) => file.resized(size_bytes),
             Self::Delay(delay) => delay.resized(size_bytes),
             Self::Failing(failing) => failing.resized(size_bytes),
+            Self::Throttle(throttle) => throttle.resized(size_bytes),
         }
     }
 
@@ -54,6 +58,7 @@ impl Backend for Disk {
             Self::File(file) => file.resize(geometry),
             Self::Delay(delay) => delay.resize(geometry),
             Self::Failing(failing) => failing.resize(geometry),
+            Self::Throttle(throttle) => throttle.resize(geometry),
         }
     }
 
@@ -64,6 +69,7 @@ impl Backend for Disk {
             Self::File(file) => Box::new(file.open_queue()?),
             Self::Delay(delay) => Box::new(delay.open_queue()?),
             Self::Failing(failing) => Box::new(failing.open_queue()?),
+            Self::Throttle(throttle) => Box::new(throttle.open_queue()?),
         })
     }
 }
@@ -77,6 +83,7 @@ impl Disk {
             Self::File(file) => file.outliving_file(),
             Self::Delay(delay) => delay.inner().outliving_file(),
             Self::Failing(failing) => failing.inner().outliving_file(),
+            Self::Throttle(throttle) => throttle.inner().outliving_file(),
         }
     }
 
@@ -91,6 +98,7 @@ impl Disk {
             Self::File(file) => file.claim(),
             Self::Delay(delay) => delay.inner().claim(),
             Self::Failing(failing) => failing.inner().claim(),
+            Self::Throttle(throttle) => throttle.inner().claim(),
         }
     }
 
@@ -101,6 +109,7 @@ impl Disk {
             Self::File(file) => file.release(),
             Self::Delay(delay) => delay.inner().release(),
             Self::Failing(failing) => failing.inner().release(),
+            Self::Throttle(throttle) => throttle.inner().release(),
         }
     }
 
@@ -130,7 +139,7 @@ impl Disk {
                 file.open_queue().map_err(SpawnError::Queue)?,
                 notifier,
             ),
-            Self::Delay(_) | Self::Failing(_) => spawn(
+            Self::Delay(_) | Self::Failing(_) | Self::Throttle(_) => spawn(
                 config,
                 self.open_queue().map_err(SpawnError::Queue)?,
                 notifier,

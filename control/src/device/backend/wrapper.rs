@@ -1,17 +1,19 @@
 //! What stands before a backend and changes how it behaves: `delay,latency=10ms:ram,size=1G`.
 
-use pollux_dataplane::backend::{Delay, Failing, FailureRule, Latencies};
+use pollux_dataplane::backend::{Delay, Failing, FailureRule, Latencies, RateLimits, Throttle};
 
 use super::{BackendSpecError, Disk, Keys};
 
 mod delay;
 mod error;
+mod throttle;
 
 /// A wrapper that was asked for.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Wrapper {
     Delay(Latencies),
     Error(FailureRule),
+    Throttle(RateLimits),
 }
 
 /// Its only floating-point number is a probability, never NaN.
@@ -42,6 +44,25 @@ pub enum WrapperError {
     /// Delay would do nothing.
     #[error("delay has no latency: add for example latency=10ms")]
     NoLatency,
+    /// Throttle would do nothing.
+    #[error("throttle has no limit: add for example iops=1000 or bps=100M")]
+    NoLimit,
+    /// Nothing would ever pass.
+    #[error("{key}={value} is not a number from 1 up: write for example {key}=1000")]
+    Count {
+        /// The key.
+        key: &'static str,
+        /// What was written.
+        value: String,
+    },
+    /// A burst of what is not limited.
+    #[error("{burst} is part of a limit: add {limit}=, or leave it out")]
+    BurstAlone {
+        /// The key of the burst.
+        burst: &'static str,
+        /// That of the limit.
+        limit: &'static str,
+    },
     /// Not a probability.
     #[error("rate={0} is not a probability above 0 and up to 1: write for example 0.01 or 1/100")]
     Rate(String),
@@ -65,9 +86,10 @@ pub enum WrapperError {
 }
 
 /// Name of each, and how one is written.
-const EXAMPLES: [(&str, &str); 2] = [
+const EXAMPLES: [(&str, &str); 3] = [
     ("delay", "delay,latency=100us"),
     ("error", "error,rate=0.01"),
+    ("throttle", "throttle,iops=1000"),
 ];
 
 impl Wrapper {
@@ -82,7 +104,8 @@ impl Wrapper {
             let keys = Keys::parse(options.split(',').skip(1))?;
             wrappers.push(match wrapper {
                 "delay" => Self::Delay(delay::parse(keys)?),
-                _ => Self::Error(error::parse(keys)?),
+                "error" => Self::Error(error::parse(keys)?),
+                _ => Self::Throttle(throttle::parse(keys)?),
             });
             text = wrapped;
         }
@@ -94,6 +117,7 @@ impl Wrapper {
         match self {
             Self::Delay(latencies) => Disk::Delay(Box::new(Delay::new(disk, *latencies))),
             Self::Error(rule) => Disk::Failing(Box::new(Failing::new(disk, rule.clone()))),
+            Self::Throttle(limits) => Disk::Throttle(Box::new(Throttle::new(disk, *limits))),
         }
     }
 }
