@@ -5,11 +5,13 @@ mod storage;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use pollux_dataplane::backend::{
-    Backend, BackendQueue, DiskError, DiskOptions, FileDisk, FileError, FileOptions, Outcome, Ram,
-    RamMemory, RingOptions, Submission,
+    Backend, BackendQueue, Delay, DiskError, DiskOptions, Failing, FailureRule, FileDisk,
+    FileError, FileOptions, Latencies, Latency, OperationKinds, Outcome, Ram, RamMemory, Rate,
+    RateLimits, RingOptions, Submission, Throttle,
 };
 use pollux_dataplane::blk::Operation;
 use pollux_dataplane::mem::{Access, Iova, Mapping, Region, RegionTable};
@@ -56,6 +58,41 @@ fn a_file_keeps_what_a_backend_promises() {
         ..options(folder.path().join("threaded"))
     };
     keeps_its_promises(&FileDisk::new(&threaded).unwrap());
+}
+
+#[test]
+fn a_file_behind_every_wrapper_keeps_them_too() {
+    let folder = folder();
+    let file = FileDisk::new(&options(folder.path().join("disk"))).unwrap();
+    let latency = Latency::Uniform {
+        min: Duration::from_micros(1),
+        max: Duration::from_micros(200),
+    };
+    let latencies = Latencies {
+        read: latency,
+        write: latency,
+        seed: None,
+    };
+    let rule = FailureRule {
+        probability: 1.0,
+        kinds: OperationKinds::all(),
+        // Beyond its end.
+        bytes: Some(1 << 40..1 << 41),
+        outcome: Outcome::Unsupported,
+        sticky: false,
+        seed: None,
+    };
+    let limits = RateLimits {
+        iops: Some(Rate {
+            per_second: 5000,
+            burst: 1,
+        }),
+        bps: None,
+    };
+    keeps_its_promises(&Throttle::new(
+        Failing::new(Delay::new(file, latencies), rule),
+        limits,
+    ));
 }
 
 #[test]

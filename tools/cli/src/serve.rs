@@ -34,9 +34,20 @@ Backends:
   nvme,path=/dev/nvme0n1        the same, polled; needs nvme.poll_queues=2 (block,iopoll=on is the same)
   file, block and nvme take sqpoll=on and sqpoll_cpu=N: a thread of the kernel submits
 Options of all: block_size=512..4096, ro=on, serial=TEXT. K, M, G and T are powers of 1024.
-Before any of them, to try what slow and dead storage does:
-  delay,latency=10ms:BACKEND    holds each request before the backend gets it: ns, us, ms, s or forever
-                                (read_latency=, write_latency=: reads, or all the rest, alone)
+Before any of them, and before each other, to try what slow, failing and limited storage does:
+  delay,latency=TIME:BACKEND    holds each request before the backend gets it: 10ms, 100us..300us
+                                (any between), 200us~50us (normal, mean and standard deviation)
+                                or forever; ns, us, ms and s (read_latency=, write_latency=:
+                                reads, or all the rest, alone)
+  error,rate=0.01:BACKEND       fails requests in place of the backend, each with this probability
+                                (or 1/100); without rate= each; sticky=on: all from the first on
+    op=read+write               only these of read, write, flush, discard, write_zeroes
+    range=1M..2M                only those that touch these bytes; a flush has none
+    kind=io                     or nospace, timeout, unsupported; drivers tell only the last apart
+  throttle,iops=1000:BACKEND    passes on so many requests a second, of all queues together, and
+                                bps=100M bytes read and written; iops_burst=, bps_burst= at once
+                                after a rest [a tenth of a second's]
+Random numbers of delay and error come again with the same seed=N.
 
 Ctrl-C or SIGTERM detaches, drains and destroys the device. After a daemon that was killed, the same command
 takes its device over, with the requests that were in flight; with --takeover from one that runs, which then ends. RUST_LOG=debug shows every message.";

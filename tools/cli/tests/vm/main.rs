@@ -28,3 +28,4 @@ mod storm;
 mod umem;
 mod upgrade;
 mod vhost;
+mod wrappers;
