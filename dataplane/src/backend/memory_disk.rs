@@ -95,6 +95,9 @@ pub enum DiskError {
         /// What to do about it.
         remedy: &'static str,
     },
+    /// The controller or its namespace.
+    #[error(transparent)]
+    Nvme(#[from] super::NvmeError),
 }
 
 /// Returns `geometry` with another size.

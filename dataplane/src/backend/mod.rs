@@ -8,6 +8,7 @@ mod file;
 mod held;
 mod memory_disk;
 mod null;
+mod nvme;
 mod ram;
 #[cfg(test)]
 mod recorder;
@@ -20,6 +21,7 @@ pub use error::{Failing, FailingQueue, FailureRule, OperationKinds};
 pub use file::{FileDisk, FileError, FileOptions, FileQueue};
 pub use memory_disk::{DiskError, DiskOptions};
 pub use null::{Null, NullQueue};
+pub use nvme::{Nvme, NvmeError, NvmeOptions, NvmeQueue};
 pub use ram::{Ram, RamMemory, RamQueue};
 pub use throttle::{Rate, RateLimits, Throttle, ThrottleQueue};
 pub use uring::RingOptions;

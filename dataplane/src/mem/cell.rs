@@ -43,6 +43,8 @@ pub struct SharedArray<S> {
 // SAFETY: `first` points into `_mapping`, which is Send and Sync and lives as long as this; the
 // elements are atomics, so access from any thread is sound.
 unsafe impl<S: Shared> Send for SharedArray<S> {}
+// SAFETY: as above.
+unsafe impl<S: Shared> Sync for SharedArray<S> {}
 
 impl<S: Shared> SharedArray<S> {
     /// Returns `segment`, a part of `mapping`, as an array; `None` when it is not aligned or its count

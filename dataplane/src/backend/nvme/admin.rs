@@ -1,0 +1,99 @@
+//! The admin queue: one command at a time, waited for.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::NvmeError;
+use super::command::Command;
+use super::dma::{AddressSpace, DmaMemory, PAGE_BYTES};
+use super::identify::IDENTIFY_BYTES;
+use super::queue_pair::{QueuePair, pair_bytes, submission_bytes};
+use super::registers::Registers;
+use super::status::Status;
+
+const ENTRIES: u16 = 32;
+
+/// Time that a command may take before the controller is taken for hung.
+pub(super) const COMMAND_TIME: Duration = Duration::from_secs(5);
+/// The same where a worker waits for it, whose own answer is waited for.
+pub(super) const QUICK_COMMAND_TIME: Duration = Duration::from_millis(500);
+
+/// The admin queue pair of one controller.
+#[derive(Debug)]
+pub(super) struct AdminQueue {
+    pair: QueuePair,
+    memory: DmaMemory,
+    space: Arc<AddressSpace>,
+    /// Of the last command.
+    id: u16,
+}
+
+impl AdminQueue {
+    /// Tells a controller that is disabled where its admin queue is.
+    pub(super) fn new(registers: &Registers, space: &Arc<AddressSpace>) -> Result<Self, NvmeError> {
+        let bytes = pair_bytes(ENTRIES) + PAGE_BYTES;
+        let memory = DmaMemory::new(space, bytes).map_err(NvmeError::Memory)?;
+        let pair = Self::begin(registers, &memory)?;
+        Ok(Self {
+            pair,
+            memory,
+            space: Arc::clone(space),
+            id: 0,
+        })
+    }
+
+    /// Begins anew, with a controller that is disabled again.
+    pub(super) fn restart(&mut self, registers: &Registers) -> Result<(), NvmeError> {
+        self.pair = Self::begin(registers, &self.memory)?;
+        Ok(())
+    }
+
+    fn begin(registers: &Registers, memory: &DmaMemory) -> Result<QueuePair, NvmeError> {
+        let completions = memory.address(submission_bytes(ENTRIES));
+        registers
+            .set_admin_queues(ENTRIES, memory.address(0), completions)
+            .map_err(|_| NvmeError::Registers)?;
+        let doorbells = registers.doorbells(0).map_err(|_| NvmeError::Registers)?;
+        QueuePair::new(memory, ENTRIES, doorbells).map_err(|_| NvmeError::Registers)
+    }
+
+    /// Carries `command` out, for at most `time`. Returns its result.
+    pub(super) fn execute(&mut self, command: &Command, time: Duration) -> Result<u32, NvmeError> {
+        self.id = self.id.wrapping_add(1);
+        self.pair.submit(&self.memory, self.id, command);
+        self.pair.ring();
+        let deadline = Instant::now() + time;
+        loop {
+            if let Some(completion) = self.pair.complete() {
+                self.pair.ring();
+                // One that was given up before may come late.
+                if completion.id != self.id {
+                    continue;
+                }
+                return match completion.status {
+                    status if status.is_success() => Ok(completion.result),
+                    Status(status) => Err(NvmeError::Admin { status }),
+                };
+            }
+            if Instant::now() > deadline {
+                return Err(NvmeError::Hung);
+            }
+            self.space.bus().pause();
+        }
+    }
+
+    /// Returns the identify structure `cns` of namespace `nsid`.
+    pub(super) fn identify(
+        &mut self,
+        cns: u8,
+        nsid: u32,
+    ) -> Result<Box<[u8; IDENTIFY_BYTES]>, NvmeError> {
+        let offset = pair_bytes(ENTRIES);
+        let command = Command::identify(cns, nsid, self.memory.address(offset));
+        self.execute(&command, COMMAND_TIME)?;
+        let mut page = Box::new([0; IDENTIFY_BYTES]);
+        let data = self.memory.segment(offset, IDENTIFY_BYTES as u64);
+        data.map_err(|_| NvmeError::Registers)?.copy_to(&mut *page);
+        Ok(page)
+    }
+}

@@ -1,0 +1,143 @@
+//! A namespace of an NVMe controller that this process drives itself, through VFIO.
+//!
+//! Each worker has its own queue pair and polls it, without a system call or an interrupt. The controller takes data
+//! from where the driver has it, if that memory can be reached by it ([`driver_memory`]), and otherwise from pages of the
+//! queue ([`bounce`]).
+
+mod admin;
+mod bounce;
+mod command;
+mod completion;
+mod controller;
+mod dma;
+mod driver_memory;
+mod error;
+mod identify;
+#[cfg(test)]
+mod model;
+mod pci;
+mod prp;
+mod queue;
+mod queue_pair;
+mod registers;
+mod request;
+mod status;
+mod target;
+#[cfg(test)]
+mod tests;
+mod vfio;
+
+use std::sync::Arc;
+
+pub use error::NvmeError;
+pub use queue::NvmeQueue;
+
+use super::{Backend, DiskError};
+use crate::blk::{Geometry, SERIAL_BYTES};
+use controller::Controller;
+use dma::AddressSpace;
+use pci::PciFunction;
+use registers::Registers;
+use target::Target;
+use vfio::Vfio;
+
+/// Which namespace, and how it is served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NvmeOptions {
+    /// Address of the controller as in sysfs: `0000:00:10.0`.
+    pub pci: String,
+    /// The namespace, from 1 on.
+    pub nsid: u32,
+    /// Refuse writes.
+    pub read_only: bool,
+    /// The answer to GET_ID, at most 20 bytes; the controller's own when it is empty.
+    pub serial: String,
+    /// Take the controller from the driver that it has, and give it back at the end.
+    pub force_unbind: bool,
+}
+
+/// The nvme-vfio backend. The controller is shut down when it and all its queues are dropped.
+#[derive(Debug)]
+pub struct Nvme {
+    geometry: Geometry,
+    target: Target,
+    controller: Arc<Controller>,
+}
+
+impl Nvme {
+    /// Resets the controller and examines the namespace.
+    ///
+    /// # Errors
+    ///
+    /// [`DiskError`] when the controller is not to be had, or the namespace cannot be served.
+    pub fn new(options: &NvmeOptions) -> Result<Self, DiskError> {
+        let function = PciFunction::claim(&options.pci, options.force_unbind)?;
+        let (vfio, bar) = Vfio::open(function)?;
+        let registers = Registers::new(bar).map_err(|_| NvmeError::Registers)?;
+        let space = Arc::new(AddressSpace::new(Box::new(vfio)));
+        let controller = Controller::new(registers, space)?;
+        Self::over(controller, options)
+    }
+
+    fn over(controller: Controller, options: &NvmeOptions) -> Result<Self, DiskError> {
+        let nsid = options.nsid;
+        let (identity, namespace) = controller.identify(nsid)?;
+        if ![512, 1024, 2048, 4096].contains(&namespace.block_bytes) {
+            return Err(NvmeError::BlockSize(namespace.block_bytes).into());
+        }
+        if namespace.metadata_bytes > 0 {
+            return Err(NvmeError::Metadata(namespace.metadata_bytes).into());
+        }
+        if namespace.write_protected && !options.read_only {
+            return Err(NvmeError::WriteProtected(nsid).into());
+        }
+        let (mut geometry, limits) = identify::disk(&identity, &namespace);
+        geometry.read_only = options.read_only;
+        if !options.serial.is_empty() {
+            geometry.serial = serial(&options.serial)?;
+        }
+        let target = Target {
+            nsid,
+            block_bytes: geometry.block_bytes,
+            limits,
+            volatile_cache: geometry.volatile_cache,
+        };
+        Ok(Self {
+            geometry,
+            target,
+            controller: Arc::new(controller),
+        })
+    }
+}
+
+/// Returns the answer to GET_ID that `text` is.
+fn serial(text: &str) -> Result<[u8; SERIAL_BYTES], DiskError> {
+    if text.len() > SERIAL_BYTES || !text.is_ascii() {
+        return Err(DiskError::Serial(text.into()));
+    }
+    let mut serial = [0; SERIAL_BYTES];
+    serial[..text.len()].copy_from_slice(text.as_bytes());
+    Ok(serial)
+}
+
+impl Backend for Nvme {
+    type Queue = NvmeQueue;
+
+    fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    fn open_queue(&self) -> std::io::Result<NvmeQueue> {
+        let queue = NvmeQueue::open(Arc::clone(&self.controller), self.target);
+        queue.map_err(std::io::Error::other)
+    }
+
+    /// A namespace has the size that it has.
+    fn resized(&self, _: u64) -> Result<Geometry, DiskError> {
+        Err(NvmeError::Resize.into())
+    }
+
+    fn resize(&mut self, _: Geometry) -> Result<(), DiskError> {
+        Err(NvmeError::Resize.into())
+    }
+}
