@@ -5,11 +5,12 @@ use std::fmt;
 use std::str::FromStr;
 
 use pollux_dataplane::backend::{
-    DiskError, DiskOptions, FileDisk, FileOptions, Null, Ram, RamMemory,
+    DiskError, DiskOptions, FileDisk, FileOptions, Null, Nvme, NvmeOptions, Ram, RamMemory,
 };
 
 mod disk;
 mod file;
+mod nvme_vfio;
 mod wrapper;
 
 pub use disk::Disk;
@@ -30,6 +31,7 @@ enum Kind {
     Null { fill: bool, options: DiskOptions },
     Ram(RamMemory, DiskOptions),
     File(FileOptions),
+    NvmeVfio(NvmeOptions),
 }
 
 /// What is wrong with how a backend was written.
@@ -37,7 +39,7 @@ enum Kind {
 pub enum BackendSpecError {
     /// No such kind.
     #[error(
-        "backend '{0}' is not known: use null, ram, file, block or nvme, for example null,size=8G"
+        "backend '{0}' is not known: use null, ram, file, block, nvme or nvme-vfio, for example null,size=8G"
     )]
     Kind(String),
     /// No such key for this kind.
@@ -87,6 +89,14 @@ pub enum BackendSpecError {
     /// Not a CPU.
     #[error("sqpoll_cpu={0} is not the number of a CPU: write for example sqpoll=on,sqpoll_cpu=1")]
     Cpu(String),
+    /// No controller.
+    #[error(
+        "backend nvme-vfio needs a controller: add pci=0000:00:10.0, its address in /sys/bus/pci/devices"
+    )]
+    NoPci,
+    /// Not a namespace.
+    #[error("nsid={0} is not the number of a namespace: write for example nsid=1")]
+    Nsid(String),
     /// Neither on nor off.
     #[error("{key}={value} is neither on nor off")]
     Switch {
@@ -199,6 +209,7 @@ impl FromStr for BackendSpec {
             "file" => |keys| file::parse(keys, "file"),
             "block" => |keys| file::parse(keys, "block"),
             "nvme" => |keys| file::parse(keys, "nvme"),
+            "nvme-vfio" => nvme_vfio::parse,
             _ => return Err(BackendSpecError::Kind(name.into())),
         };
         let kind = parse(Keys::parse(words)?)?;
@@ -252,7 +263,7 @@ impl BackendSpec {
     pub fn outlives_daemon(&self) -> bool {
         match &self.kind {
             // Nothing is.
-            Kind::Null { .. } | Kind::File(_) => true,
+            Kind::Null { .. } | Kind::File(_) | Kind::NvmeVfio(_) => true,
             Kind::Ram(memory, _) => matches!(memory, RamMemory::File(_)),
         }
     }
@@ -262,6 +273,7 @@ impl BackendSpec {
         match &self.kind {
             Kind::Null { options, .. } | Kind::Ram(_, options) => Some(options.size_bytes),
             Kind::File(options) => options.size_bytes,
+            Kind::NvmeVfio(_) => None,
         }
     }
 
@@ -285,6 +297,7 @@ impl BackendSpec {
                 fallback_serial: serial.into(),
                 ..options.clone()
             })?),
+            Kind::NvmeVfio(options) => Disk::Nvme(Nvme::new(options)?),
         };
         let wrappers = self.wrappers.iter().rev();
         Ok(wrappers.fold(disk, |disk, wrapper| wrapper.around(disk)))

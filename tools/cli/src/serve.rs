@@ -32,8 +32,10 @@ Backends:
   file,path=FILE[,size=1G]      a file, past the page cache (direct=off: through it); size= makes one
   block,path=/dev/sdb           a block device
   nvme,path=/dev/nvme0n1        the same, polled; needs nvme.poll_queues=2 (block,iopoll=on is the same)
+  nvme-vfio,pci=0000:00:10.0    a namespace (nsid=2) of a controller that vfio-pci has, driven without the kernel;
+                                force_unbind=on takes it from the kernel's driver until the end
   file, block and nvme take sqpoll=on and sqpoll_cpu=N: a thread of the kernel submits
-Options of all: block_size=512..4096, ro=on, serial=TEXT. K, M, G and T are powers of 1024.
+Options of all: ro=on, serial=TEXT and, but for nvme-vfio, block_size=512..4096. K, M, G and T are powers of 1024.
 Before any of them, and before each other, to try what slow, failing and limited storage does:
   delay,latency=TIME:BACKEND    holds each request before the backend gets it: 10ms, 100us..300us
                                 (any between), 200us~50us (normal, mean and standard deviation)

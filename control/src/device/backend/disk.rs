@@ -3,7 +3,7 @@
 use std::fs::File;
 
 use pollux_dataplane::backend::{
-    Backend, BackendQueue, Delay, DiskError, Failing, FileDisk, Null, Ram, Throttle,
+    Backend, BackendQueue, Delay, DiskError, Failing, FileDisk, Null, Nvme, Ram, Throttle,
 };
 use pollux_dataplane::blk::Geometry;
 use pollux_dataplane::worker::{Notifier, SpawnError, Worker, WorkerConfig, spawn};
@@ -17,6 +17,8 @@ pub enum Disk {
     Ram(Ram),
     /// A file or block device.
     File(FileDisk),
+    /// A namespace of an NVMe controller.
+    Nvme(Nvme),
     /// Another one, slower.
     Delay(Box<Delay<Self>>),
     /// Another one, of which requests fail.
@@ -34,6 +36,7 @@ impl Backend for Disk {
             Self::Null(null) => null.geometry(),
             Self::Ram(ram) => ram.geometry(),
             Self::File(file) => file.geometry(),
+            Self::Nvme(nvme) => nvme.geometry(),
             Self::Delay(delay) => delay.geometry(),
             Self::Failing(failing) => failing.geometry(),
             Self::Throttle(throttle) => throttle.geometry(),
@@ -45,6 +48,7 @@ impl Backend for Disk {
             Self::Null(null) => null.resized(size_bytes),
             Self::Ram(ram) => ram.resized(size_bytes),
             Self::File(file) => file.resized(size_bytes),
+            Self::Nvme(nvme) => nvme.resized(size_bytes),
             Self::Delay(delay) => delay.resized(size_bytes),
             Self::Failing(failing) => failing.resized(size_bytes),
             Self::Throttle(throttle) => throttle.resized(size_bytes),
@@ -56,6 +60,7 @@ impl Backend for Disk {
             Self::Null(null) => null.resize(geometry),
             Self::Ram(ram) => ram.resize(geometry),
             Self::File(file) => file.resize(geometry),
+            Self::Nvme(nvme) => nvme.resize(geometry),
             Self::Delay(delay) => delay.resize(geometry),
             Self::Failing(failing) => failing.resize(geometry),
             Self::Throttle(throttle) => throttle.resize(geometry),
@@ -67,6 +72,7 @@ impl Backend for Disk {
             Self::Null(null) => Box::new(null.open_queue()?),
             Self::Ram(ram) => Box::new(ram.open_queue()?),
             Self::File(file) => Box::new(file.open_queue()?),
+            Self::Nvme(nvme) => Box::new(nvme.open_queue()?),
             Self::Delay(delay) => Box::new(delay.open_queue()?),
             Self::Failing(failing) => Box::new(failing.open_queue()?),
             Self::Throttle(throttle) => Box::new(throttle.open_queue()?),
@@ -78,7 +84,7 @@ impl Disk {
     /// Returns the file of a disk that outlives the process.
     pub fn outliving_file(&self) -> Option<&File> {
         match self {
-            Self::Null(_) => None,
+            Self::Null(_) | Self::Nvme(_) => None,
             Self::Ram(ram) => ram.outliving_file(),
             Self::File(file) => file.outliving_file(),
             Self::Delay(delay) => delay.inner().outliving_file(),
@@ -94,7 +100,7 @@ impl Disk {
     /// [`DiskError`] when another serves it, or it is mounted.
     pub fn claim(&self) -> Result<(), DiskError> {
         match self {
-            Self::Null(_) | Self::Ram(_) => Ok(()),
+            Self::Null(_) | Self::Ram(_) | Self::Nvme(_) => Ok(()),
             Self::File(file) => file.claim(),
             Self::Delay(delay) => delay.inner().claim(),
             Self::Failing(failing) => failing.inner().claim(),
@@ -105,7 +111,7 @@ impl Disk {
     /// Lets go of the storage, for another process that serves it from here on.
     pub fn release(&self) {
         match self {
-            Self::Null(_) | Self::Ram(_) => {}
+            Self::Null(_) | Self::Ram(_) | Self::Nvme(_) => {}
             Self::File(file) => file.release(),
             Self::Delay(delay) => delay.inner().release(),
             Self::Failing(failing) => failing.inner().release(),
@@ -137,6 +143,11 @@ impl Disk {
             Self::File(file) => spawn(
                 config,
                 file.open_queue().map_err(SpawnError::Queue)?,
+                notifier,
+            ),
+            Self::Nvme(nvme) => spawn(
+                config,
+                nvme.open_queue().map_err(SpawnError::Queue)?,
                 notifier,
             ),
             Self::Delay(_) | Self::Failing(_) | Self::Throttle(_) => spawn(

@@ -17,6 +17,7 @@ mod guest;
 mod hang;
 mod hostile;
 mod lifecycle;
+mod nvme_vfio;
 mod pressure;
 mod protocol;
 mod qemu;
