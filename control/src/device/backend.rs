@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use pollux_dataplane::backend::{
-    DiskError, DiskOptions, FileDisk, FileOptions, Null, Nvme, NvmeOptions, Ram, RamMemory,
+    DiskError, DiskOptions, FileOptions, Null, Nvme, NvmeOptions, Ram, RamMemory,
 };
 
 mod disk;
@@ -293,10 +293,7 @@ impl BackendSpec {
         let disk = match &self.kind {
             Kind::Null { fill, options } => Disk::Null(Null::new(&with_serial(options), *fill)?),
             Kind::Ram(memory, options) => Disk::Ram(Ram::new(&with_serial(options), memory)?),
-            Kind::File(options) => Disk::File(FileDisk::new(&FileOptions {
-                fallback_serial: serial.into(),
-                ..options.clone()
-            })?),
+            Kind::File(options) => file::open(options, serial)?,
             Kind::NvmeVfio(options) => Disk::Nvme(Nvme::new(options)?),
         };
         let wrappers = self.wrappers.iter().rev();

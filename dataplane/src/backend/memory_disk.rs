@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::FileError;
+use super::{FileError, PassthroughError};
 use crate::blk::{Geometry, SECTOR_BYTES, SERIAL_BYTES};
 
 /// Options of a disk without storage of its own.
@@ -85,6 +85,9 @@ pub enum DiskError {
     /// A file or block device.
     #[error(transparent)]
     Storage(#[from] FileError),
+    /// A namespace of an NVMe controller.
+    #[error(transparent)]
+    Passthrough(#[from] PassthroughError),
     /// The memory could not be had.
     #[error("cannot set {size_bytes} bytes of memory aside: {reason}{remedy}")]
     Memory {

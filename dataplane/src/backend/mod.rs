@@ -9,6 +9,7 @@ mod held;
 mod memory_disk;
 mod null;
 mod nvme;
+mod passthrough;
 mod ram;
 #[cfg(test)]
 mod recorder;
@@ -22,6 +23,7 @@ pub use file::{FileDisk, FileError, FileOptions, FileQueue};
 pub use memory_disk::{DiskError, DiskOptions};
 pub use null::{Null, NullQueue};
 pub use nvme::{Nvme, NvmeError, NvmeOptions, NvmeQueue};
+pub use passthrough::{Passthrough, PassthroughError, PassthroughQueue};
 pub use ram::{Ram, RamMemory, RamQueue};
 pub use throttle::{Rate, RateLimits, Throttle, ThrottleQueue};
 pub use uring::RingOptions;

@@ -31,7 +31,8 @@ Backends:
   ram,size=1G,path=FILE         keeps data in the memory of a file, which outlives the daemon
   file,path=FILE[,size=1G]      a file, past the page cache (direct=off: through it); size= makes one
   block,path=/dev/sdb           a block device
-  nvme,path=/dev/nvme0n1        the same, polled; needs nvme.poll_queues=2 (block,iopoll=on is the same)
+  nvme,path=/dev/ng0n1          an NVMe namespace, its commands passed through; or /dev/nvme0n1, through the
+                                block layer; polled, which needs nvme.poll_queues=2 (iopoll=off: not)
   nvme-vfio,pci=0000:00:10.0    a namespace (nsid=2) of a controller that vfio-pci has, driven without the kernel;
                                 force_unbind=on takes it from the kernel's driver until the end
   file, block and nvme take sqpoll=on and sqpoll_cpu=N: a thread of the kernel submits

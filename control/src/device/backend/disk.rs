@@ -3,7 +3,8 @@
 use std::fs::File;
 
 use pollux_dataplane::backend::{
-    Backend, BackendQueue, Delay, DiskError, Failing, FileDisk, Null, Nvme, Ram, Throttle,
+    Backend, BackendQueue, Delay, DiskError, Failing, FileDisk, Null, Nvme, Passthrough, Ram,
+    Throttle,
 };
 use pollux_dataplane::blk::Geometry;
 use pollux_dataplane::worker::{Notifier, SpawnError, Worker, WorkerConfig, spawn};
@@ -17,6 +18,8 @@ pub enum Disk {
     Ram(Ram),
     /// A file or block device.
     File(FileDisk),
+    /// A namespace of an NVMe controller, through the kernel's driver.
+    Passthrough(Passthrough),
     /// A namespace of an NVMe controller.
     Nvme(Nvme),
     /// Another one, slower.
@@ -36,6 +39,7 @@ impl Backend for Disk {
             Self::Null(null) => null.geometry(),
             Self::Ram(ram) => ram.geometry(),
             Self::File(file) => file.geometry(),
+            Self::Passthrough(namespace) => namespace.geometry(),
             Self::Nvme(nvme) => nvme.geometry(),
             Self::Delay(delay) => delay.geometry(),
             Self::Failing(failing) => failing.geometry(),
@@ -48,6 +52,7 @@ impl Backend for Disk {
             Self::Null(null) => null.resized(size_bytes),
             Self::Ram(ram) => ram.resized(size_bytes),
             Self::File(file) => file.resized(size_bytes),
+            Self::Passthrough(namespace) => namespace.resized(size_bytes),
             Self::Nvme(nvme) => nvme.resized(size_bytes),
             Self::Delay(delay) => delay.resized(size_bytes),
             Self::Failing(failing) => failing.resized(size_bytes),
@@ -60,6 +65,7 @@ impl Backend for Disk {
             Self::Null(null) => null.resize(geometry),
             Self::Ram(ram) => ram.resize(geometry),
             Self::File(file) => file.resize(geometry),
+            Self::Passthrough(namespace) => namespace.resize(geometry),
             Self::Nvme(nvme) => nvme.resize(geometry),
             Self::Delay(delay) => delay.resize(geometry),
             Self::Failing(failing) => failing.resize(geometry),
@@ -72,6 +78,7 @@ impl Backend for Disk {
             Self::Null(null) => Box::new(null.open_queue()?),
             Self::Ram(ram) => Box::new(ram.open_queue()?),
             Self::File(file) => Box::new(file.open_queue()?),
+            Self::Passthrough(namespace) => Box::new(namespace.open_queue()?),
             Self::Nvme(nvme) => Box::new(nvme.open_queue()?),
             Self::Delay(delay) => Box::new(delay.open_queue()?),
             Self::Failing(failing) => Box::new(failing.open_queue()?),
@@ -84,7 +91,7 @@ impl Disk {
     /// Returns the file of a disk that outlives the process.
     pub fn outliving_file(&self) -> Option<&File> {
         match self {
-            Self::Null(_) | Self::Nvme(_) => None,
+            Self::Null(_) | Self::Nvme(_) | Self::Passthrough(_) => None,
             Self::Ram(ram) => ram.outliving_file(),
             Self::File(file) => file.outliving_file(),
             Self::Delay(delay) => delay.inner().outliving_file(),
@@ -102,6 +109,7 @@ impl Disk {
         match self {
             Self::Null(_) | Self::Ram(_) | Self::Nvme(_) => Ok(()),
             Self::File(file) => file.claim(),
+            Self::Passthrough(namespace) => namespace.claim(),
             Self::Delay(delay) => delay.inner().claim(),
             Self::Failing(failing) => failing.inner().claim(),
             Self::Throttle(throttle) => throttle.inner().claim(),
@@ -113,6 +121,7 @@ impl Disk {
         match self {
             Self::Null(_) | Self::Ram(_) | Self::Nvme(_) => {}
             Self::File(file) => file.release(),
+            Self::Passthrough(namespace) => namespace.release(),
             Self::Delay(delay) => delay.inner().release(),
             Self::Failing(failing) => failing.inner().release(),
             Self::Throttle(throttle) => throttle.inner().release(),
@@ -143,6 +152,11 @@ impl Disk {
             Self::File(file) => spawn(
                 config,
                 file.open_queue().map_err(SpawnError::Queue)?,
+                notifier,
+            ),
+            Self::Passthrough(namespace) => spawn(
+                config,
+                namespace.open_queue().map_err(SpawnError::Queue)?,
                 notifier,
             ),
             Self::Nvme(nvme) => spawn(

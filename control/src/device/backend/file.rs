@@ -1,10 +1,10 @@
-//! Files and block devices as people write them: `file,path=/disk.img`, `block,path=/dev/sdb`, `nvme,path=/dev/nvme0n1`.
+//! Files and devices as people write them: `file,path=/disk.img`, `block,path=/dev/sdb`, `nvme,path=/dev/ng0n1`.
 
-use pollux_dataplane::backend::{FileOptions, RingOptions};
+use pollux_dataplane::backend::{DiskError, FileDisk, FileOptions, Passthrough, RingOptions};
 
-use super::{BackendSpecError, Keys, Kind};
+use super::{BackendSpecError, Disk, Keys, Kind};
 
-/// Parses the keys of `kind`: `file`, `block`, or `nvme`, which is a block device that is polled.
+/// Parses the keys of `kind`: `file`, `block`, or `nvme`, a device that is polled.
 pub(super) fn parse(mut keys: Keys<'_>, kind: &'static str) -> Result<Kind, BackendSpecError> {
     let is_block = kind != "file";
     let (example, known) = match kind {
@@ -17,7 +17,7 @@ pub(super) fn parse(mut keys: Keys<'_>, kind: &'static str) -> Result<Kind, Back
             "path, direct, iopoll, sqpoll, sqpoll_cpu, block_size, ro, serial",
         ),
         _ => (
-            "path=/dev/nvme0n1",
+            "path=/dev/ng0n1",
             "path, iopoll, sqpoll, sqpoll_cpu, block_size, ro, serial",
         ),
     };
@@ -52,6 +52,18 @@ pub(super) fn parse(mut keys: Keys<'_>, kind: &'static str) -> Result<Kind, Back
         return Err(BackendSpecError::PolledCache);
     }
     Ok(Kind::File(options))
+}
+
+/// Opens what `options` say, whose serial number is `serial` if it has none.
+pub(super) fn open(options: &FileOptions, serial: &str) -> Result<Disk, DiskError> {
+    if options.is_block && Passthrough::is_for(&options.path) {
+        return Passthrough::new(options).map(Disk::Passthrough);
+    }
+    let options = FileOptions {
+        fallback_serial: serial.into(),
+        ..options.clone()
+    };
+    FileDisk::new(&options).map(Disk::File)
 }
 
 #[cfg(test)]

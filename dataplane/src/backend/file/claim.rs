@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::sync::Mutex;
 
 use nix::fcntl::{Flock, FlockArg};
@@ -12,7 +13,7 @@ use super::storage::Storage;
 /// A claim to a storage, held or not. It is apart from the file that is served, so that it can be given up while
 /// requests still end there, and be taken up only once the one before has done so.
 #[derive(Debug, Default)]
-pub(super) struct Claim(Mutex<Option<Held>>);
+pub(in crate::backend) struct Claim(Mutex<Option<Held>>);
 
 /// Ends with its file.
 #[derive(Debug)]
@@ -30,21 +31,34 @@ impl Claim {
     ///
     /// [`FileError`] when another has it.
     pub(super) fn take(&self, storage: &Storage, read_only: bool) -> Result<(), FileError> {
+        match storage.is_block {
+            true => self.take_device(&storage.path, read_only),
+            false => self.hold(|| file(&storage.path, read_only)),
+        }
+    }
+
+    /// The same for the block device at `path`.
+    pub(in crate::backend) fn take_device(
+        &self,
+        path: &Path,
+        read_only: bool,
+    ) -> Result<(), FileError> {
+        self.hold(|| device(path, read_only))
+    }
+
+    fn hold(&self, take: impl FnOnce() -> Result<Held, FileError>) -> Result<(), FileError> {
         let mut held = self
             .0
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner());
         if held.is_none() {
-            *held = Some(match storage.is_block {
-                true => device(storage, read_only)?,
-                false => file(storage, read_only)?,
-            });
+            *held = Some(take()?);
         }
         Ok(())
     }
 
     /// Lets go of it.
-    pub(super) fn release(&self) {
+    pub(in crate::backend) fn release(&self) {
         *self
             .0
             .lock()
@@ -52,26 +66,26 @@ impl Claim {
     }
 }
 
-fn device(storage: &Storage, read_only: bool) -> Result<Held, FileError> {
+fn device(path: &Path, read_only: bool) -> Result<Held, FileError> {
     let mut options = OpenOptions::new();
     let options = options.read(true).write(!read_only);
     match options
         .custom_flags(libc::O_EXCL | libc::O_CLOEXEC)
-        .open(&storage.path)
+        .open(path)
     {
         Ok(file) => Ok(Held::Device { _file: file }),
         Err(reason) if reason.raw_os_error() == Some(libc::EBUSY) => Err(FileError::InUse {
-            path: storage.path.clone(),
+            path: path.into(),
             reason: "it is mounted, or another program holds it; unmount it, or end that",
         }),
-        Err(reason) => Err(FileError::open(&storage.path, reason, read_only, false)),
+        Err(reason) => Err(FileError::open(path, reason, read_only, false)),
     }
 }
 
-fn file(storage: &Storage, read_only: bool) -> Result<Held, FileError> {
+fn file(path: &Path, read_only: bool) -> Result<Held, FileError> {
     let mut options = OpenOptions::new();
-    let opened = options.read(true).write(!read_only).open(&storage.path);
-    let refuse = |reason| FileError::open(&storage.path, reason, read_only, false);
+    let opened = options.read(true).write(!read_only).open(path);
+    let refuse = |reason| FileError::open(path, reason, read_only, false);
     let kind = match read_only {
         true => FlockArg::LockSharedNonblock,
         false => FlockArg::LockExclusiveNonblock,
@@ -79,7 +93,7 @@ fn file(storage: &Storage, read_only: bool) -> Result<Held, FileError> {
     match Flock::lock(opened.map_err(refuse)?, kind) {
         Ok(lock) => Ok(Held::File { _lock: lock }),
         Err((_, nix::Error::EWOULDBLOCK)) => Err(FileError::InUse {
-            path: storage.path.clone(),
+            path: path.into(),
             reason: "another daemon serves it; stop that one, or serve a copy",
         }),
         Err((_, errno)) => Err(refuse(errno.into())),

@@ -3,7 +3,7 @@
 //! By default the page cache is left out (O_DIRECT), and what is advertised is what the storage itself says: size,
 //! block sizes, limits, whether it has a volatile cache.
 
-mod claim;
+pub(super) mod claim;
 mod error;
 mod storage;
 mod target;

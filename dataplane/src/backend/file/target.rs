@@ -28,7 +28,7 @@ impl Target for Storage {
         }
     }
 
-    fn entry(&self, request: &Request, part: Part, durable: bool) -> squeue::Entry {
+    fn entry(&self, request: &mut Request, part: Part, durable: bool) -> squeue::Entry {
         let (offset, bytes) = (request.offset, request.asked);
         let allocate = |mode: i32| {
             let allocate = opcode::Fallocate::new(FILE, bytes).offset(offset);

@@ -4,13 +4,13 @@
 use crate::blk::{Geometry, SECTOR_BYTES, SERIAL_BYTES};
 
 /// Bytes of every identify structure.
-pub(super) const IDENTIFY_BYTES: usize = 4096;
+pub(in crate::backend) const IDENTIFY_BYTES: usize = 4096;
 
 /// Structures to ask for.
-pub(super) const CNS_NAMESPACE: u8 = 0x00;
-pub(super) const CNS_CONTROLLER: u8 = 0x01;
+pub(in crate::backend) const CNS_NAMESPACE: u8 = 0x00;
+pub(in crate::backend) const CNS_CONTROLLER: u8 = 0x01;
 /// Of the NVM command set; not every controller has it.
-pub(super) const CNS_NVM_CONTROLLER: u8 = 0x06;
+pub(in crate::backend) const CNS_NVM_CONTROLLER: u8 = 0x06;
 
 /// Most blocks of one command.
 const COMMAND_BLOCKS_MAX: u64 = 1 << 16;
@@ -20,20 +20,20 @@ const DISCARD_SECTORS_MAX: u64 = 1 << 22;
 
 /// Identify controller, as far as it matters.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Controller {
-    pub(super) serial: [u8; SERIAL_BYTES],
+pub(in crate::backend) struct Controller {
+    pub(in crate::backend) serial: [u8; SERIAL_BYTES],
     /// Most data bytes of a command, if there is a limit.
-    pub(super) data_bytes_max: Option<u64>,
-    pub(super) namespaces: u32,
-    pub(super) has_deallocate: bool,
-    pub(super) has_write_zeroes: bool,
-    pub(super) volatile_cache: bool,
+    pub(in crate::backend) data_bytes_max: Option<u64>,
+    pub(in crate::backend) namespaces: u32,
+    pub(in crate::backend) has_deallocate: bool,
+    pub(in crate::backend) has_write_zeroes: bool,
+    pub(in crate::backend) volatile_cache: bool,
     /// Most bytes of a Write Zeroes command, if it tells.
-    pub(super) write_zeroes_bytes_max: Option<u64>,
+    pub(in crate::backend) write_zeroes_bytes_max: Option<u64>,
     /// Most ranges of a deallocation.
-    pub(super) deallocate_ranges_max: Option<u16>,
+    pub(in crate::backend) deallocate_ranges_max: Option<u16>,
     /// Most blocks of each of them.
-    pub(super) deallocate_blocks_max: Option<u32>,
+    pub(in crate::backend) deallocate_blocks_max: Option<u32>,
 }
 
 fn u16_at(page: &[u8; IDENTIFY_BYTES], offset: usize) -> u16 {
@@ -55,7 +55,10 @@ fn pages(exponent: u8) -> Option<u64> {
 
 impl Controller {
     /// Returns what `page` says, and `nvm`, if there is such.
-    pub(super) fn parse(page: &[u8; IDENTIFY_BYTES], nvm: Option<&[u8; IDENTIFY_BYTES]>) -> Self {
+    pub(in crate::backend) fn parse(
+        page: &[u8; IDENTIFY_BYTES],
+        nvm: Option<&[u8; IDENTIFY_BYTES]>,
+    ) -> Self {
         let mut serial = [0; SERIAL_BYTES];
         // SN: 20 characters, filled up with spaces.
         let text = page[4..24].trim_ascii();
@@ -77,20 +80,20 @@ impl Controller {
 
 /// Identify namespace, as far as it matters.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Namespace {
-    pub(super) blocks: u64,
-    pub(super) block_bytes: u64,
-    pub(super) metadata_bytes: u16,
-    pub(super) write_protected: bool,
+pub(in crate::backend) struct Namespace {
+    pub(in crate::backend) blocks: u64,
+    pub(in crate::backend) block_bytes: u64,
+    pub(in crate::backend) metadata_bytes: u16,
+    pub(in crate::backend) write_protected: bool,
     /// Write Zeroes may deallocate.
-    pub(super) zeroes_deallocate: bool,
+    pub(in crate::backend) zeroes_deallocate: bool,
     /// Writes of so many blocks cost the least; 0 when it does not tell.
-    pub(super) optimal_write_blocks: u32,
+    pub(in crate::backend) optimal_write_blocks: u32,
 }
 
 impl Namespace {
     /// Returns what `page` says; all blocks are 0 where there is no such namespace.
-    pub(super) fn parse(page: &[u8; IDENTIFY_BYTES]) -> Self {
+    pub(in crate::backend) fn parse(page: &[u8; IDENTIFY_BYTES]) -> Self {
         // FLBAS: bits 0 to 3, and from 5 on the upper ones.
         let format = usize::from(page[26] & 0xf | page[26] >> 1 & 0x30);
         let lba_format = u32_at(page, 128 + 4 * format);
@@ -113,16 +116,19 @@ impl Namespace {
 
 /// What bounds each command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Limits {
+pub(in crate::backend) struct Limits {
     /// Most data bytes of a read or a write: whole blocks.
-    pub(super) data_bytes_max: u64,
+    pub(in crate::backend) data_bytes_max: u64,
     /// Most ranges of a deallocation.
-    pub(super) ranges_max: usize,
+    pub(in crate::backend) ranges_max: usize,
 }
 
 /// Returns the disk that namespace `namespace` of `controller` is, and what bounds its commands. Its blocks are of a size that
 /// can be served.
-pub(super) fn disk(controller: &Controller, namespace: &Namespace) -> (Geometry, Limits) {
+pub(in crate::backend) fn disk(
+    controller: &Controller,
+    namespace: &Namespace,
+) -> (Geometry, Limits) {
     let Namespace { block_bytes, .. } = *namespace;
     let sectors_per_block = block_bytes / SECTOR_BYTES;
     let data_bytes_max = controller.data_bytes_max.unwrap_or(u64::MAX);

@@ -12,7 +12,7 @@ mod controller;
 mod dma;
 mod driver_memory;
 mod error;
-mod identify;
+pub(super) mod identify;
 #[cfg(test)]
 mod model;
 mod pci;
@@ -21,7 +21,7 @@ mod queue;
 mod queue_pair;
 mod registers;
 mod request;
-mod status;
+pub(super) mod status;
 mod target;
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@ use crate::backend::Outcome;
 
 /// The status field of a completion, without its phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Status(pub(super) u16);
+pub(in crate::backend) struct Status(pub(in crate::backend) u16);
 
 /// Status code types.
 const GENERIC: u16 = 0;
@@ -14,14 +14,14 @@ const COMMAND_SPECIFIC: u16 = 1;
 
 impl Status {
     #[inline]
-    pub(super) fn is_success(self) -> bool {
+    pub(in crate::backend) fn is_success(self) -> bool {
         // Behind status code and type are hints on retries.
         self.0 & 0x7ff == 0
     }
 
     /// Returns what that means for the operation.
     #[inline]
-    pub(super) fn outcome(self) -> Outcome {
+    pub(in crate::backend) fn outcome(self) -> Outcome {
         if self.is_success() {
             Outcome::Done
         } else {

@@ -37,6 +37,8 @@ pub(in crate::backend) struct Request {
     pub(super) buffer: Option<Buffer>,
     /// The ranges after the first, the last one first.
     pub(super) ranges: Option<Vec<SectorRange>>,
+    /// What the storage has to be told besides, as long as the request is pending.
+    pub(in crate::backend) note: [u8; 16],
     tries: u32,
 }
 
@@ -90,6 +92,7 @@ impl Request {
             pieces: None,
             buffer: None,
             ranges: None,
+            note: [0; 16],
             tries: 0,
         }
     }

@@ -23,7 +23,7 @@ pub(in crate::backend) trait Target: std::fmt::Debug + Send + Sync {
 
     /// Returns the entry that does what is next of `request`, with the data in `part`; if `durable`, a write that
     /// completes does not get lost.
-    fn entry(&self, request: &Request, part: Part, durable: bool) -> Self::Submission;
+    fn entry(&self, request: &mut Request, part: Part, durable: bool) -> Self::Submission;
 
     /// Returns what `result` of such an entry means.
     fn ended(&self, request: &mut Request, result: i32) -> Ended;

@@ -147,55 +147,114 @@ fn memory_of_the_daemon_is_registered() {
     });
 }
 
+/// Returns the character device beside the block device `node`.
+fn passed_through(node: &str) -> String {
+    node.replace("nvme", "ng")
+}
+
 #[test]
-fn a_polled_device_verifies() {
+fn commands_passed_through_verify() {
     in_guest(|| {
-        let backend = || format!("nvme,path={}", small());
-        let refused = pollux(&["serve", "--name", "d0", "--backend", &backend()]);
-        assert_eq!(refused.status.code(), Some(2), "{}", refused.stdout);
-        assert!(refused.stderr.contains("iopoll=off"), "{}", refused.stderr);
-        poll_queues(2);
-        for more in [&[][..], &["--umem", "anon"]] {
-            let daemon = serve(&backend(), more);
-            verify(&daemon, &["512", "4k", "64k"]);
-            // What a polled ring does not take.
-            run("blkdiscard", &[daemon.disk().node()]).succeeded();
+        let node = passed_through(&small());
+        let backend = format!("nvme,path={node},iopoll=off");
+        for (more, poll) in [(&[][..], "adaptive"), (&["--umem", "anon"], "event")] {
+            let daemon = serve(&backend, &[&["--poll", poll], more].concat());
+            let disk = daemon.disk();
+            assert_eq!(disk.size_bytes(), 256 << 20);
+            assert_eq!(disk.attribute("serial"), "pollux0");
+            verify(&daemon, &["512", "4k", "64k", "1M"]);
+            assert_eq!(moved(&daemon).0 > 1000, !more.is_empty());
             daemon.stop();
         }
-        poll_queues(0);
+        let large = passed_through(&namespace(4096));
+        let daemon = serve(&format!("nvme,path={large},iopoll=off"), &[]);
+        verify(&daemon, &["4k", "64k"]);
+        daemon.stop();
+        let refused = pollux(&["serve", "--name", "d0", "--backend", "nvme,path=/dev/null"]);
+        assert_eq!(refused.status.code(), Some(2), "{}", refused.stdout);
+        assert!(
+            refused.stderr.contains("no namespace"),
+            "{}",
+            refused.stderr
+        );
+        let held = serve(&format!("block,path={}", small()), &[]);
+        let refused = pollux(&["serve", "--name", "d1", "--backend", &backend]);
+        assert_eq!(refused.status.code(), Some(1), "{}", refused.stdout);
+        assert!(
+            refused.stderr.contains("another program holds it"),
+            "{}",
+            refused.stderr
+        );
+        held.stop();
+        assert_eq!(leftovers(), [""; 0]);
+    });
+}
+
+#[test]
+fn polled_devices_verify() {
+    in_guest(|| {
+        let backends: [fn() -> String; 2] = [
+            || format!("nvme,path={}", small()),
+            || format!("nvme,path={}", passed_through(&small())),
+        ];
+        for backend in backends {
+            let refused = pollux(&["serve", "--name", "d0", "--backend", &backend()]);
+            assert_eq!(refused.status.code(), Some(2), "{}", refused.stdout);
+            assert!(refused.stderr.contains("iopoll=off"), "{}", refused.stderr);
+            poll_queues(2);
+            for more in [&[][..], &["--umem", "anon"]] {
+                let daemon = serve(&backend(), more);
+                verify(&daemon, &["512", "4k", "64k"]);
+                // What a polled ring may not take.
+                run("blkdiscard", &[daemon.disk().node()]).succeeded();
+                daemon.stop();
+            }
+            poll_queues(0);
+        }
     });
 }
 
 #[test]
 fn zeros_and_discards_reach_the_device() {
     in_guest(|| {
-        let daemon = serve(&format!("block,path={}", small()), &[]);
-        let node = daemon.disk().node().to_owned();
-        let is_zero = |path: &str| {
-            let mut bytes = vec![1; 4 << 20];
-            File::open(path).unwrap().read_exact(&mut bytes).unwrap();
-            bytes.iter().all(|byte| *byte == 0)
-        };
-        let zero = |mode: FallocateFlags| {
-            let file = daemon.disk().open(true).unwrap();
-            let mode = mode | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-            fallocate(&file, mode, 0, 4 << 20).unwrap();
-        };
-        let discard = || drop(run("blkdiscard", &[&node]).succeeded());
-        let commands: [&dyn Fn(); 3] = [
-            &|| zero(FallocateFlags::FALLOC_FL_ZERO_RANGE),
-            &|| zero(FallocateFlags::FALLOC_FL_PUNCH_HOLE),
-            &discard,
-        ];
-        for (place, command) in commands.iter().enumerate() {
-            Fio::new(&node, "write", "64k", 16).with("size", "4M").run();
-            assert!(!is_zero(&node));
-            command();
-            assert!(is_zero(&node), "command {place}");
+        for backend in ["block", "nvme"] {
+            zero_and_discard(backend);
         }
-        daemon.stop();
-        assert!(is_zero(&small()));
     });
+}
+
+/// Zeros what was written, in three ways.
+fn zero_and_discard(kind: &str) {
+    let path = match kind {
+        "nvme" => format!("{},iopoll=off", passed_through(&small())),
+        _ => small(),
+    };
+    let daemon = serve(&format!("{kind},path={path}"), &[]);
+    let node = daemon.disk().node().to_owned();
+    let is_zero = |path: &str| {
+        let mut bytes = vec![1; 4 << 20];
+        File::open(path).unwrap().read_exact(&mut bytes).unwrap();
+        bytes.iter().all(|byte| *byte == 0)
+    };
+    let zero = |mode: FallocateFlags| {
+        let file = daemon.disk().open(true).unwrap();
+        let mode = mode | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        fallocate(&file, mode, 0, 4 << 20).unwrap();
+    };
+    let discard = || drop(run("blkdiscard", &[&node]).succeeded());
+    let commands: [&dyn Fn(); 3] = [
+        &|| zero(FallocateFlags::FALLOC_FL_ZERO_RANGE),
+        &|| zero(FallocateFlags::FALLOC_FL_PUNCH_HOLE),
+        &discard,
+    ];
+    for (place, command) in commands.iter().enumerate() {
+        Fio::new(&node, "write", "64k", 16).with("size", "4M").run();
+        assert!(!is_zero(&node));
+        command();
+        assert!(is_zero(&node), "command {place}");
+    }
+    daemon.stop();
+    assert!(is_zero(&small()));
 }
 
 #[test]
@@ -251,6 +310,7 @@ fn it_goes_from_daemon_to_daemon_under_load() {
         for backend in [
             format!("file,path={DISK}"),
             format!("block,path={}", small()),
+            format!("nvme,path={},iopoll=off", passed_through(&small())),
         ] {
             let mut daemon = serve(&backend, &[]);
             let running = load(&daemon);
