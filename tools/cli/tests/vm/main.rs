@@ -13,6 +13,7 @@
 mod bad_input;
 mod data;
 mod doctor;
+mod fabrics;
 mod guest;
 mod hang;
 mod hostile;
