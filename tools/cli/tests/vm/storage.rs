@@ -313,9 +313,12 @@ fn it_goes_from_daemon_to_daemon_under_load() {
             format!("nvme,path={},iopoll=off", passed_through(&small())),
         ] {
             let mut daemon = serve(&backend, &[]);
-            let running = load(&daemon);
+            let mut running = load(&daemon);
             for takes_over in [true, false, true, false] {
-                daemon.disk().until_busy();
+                if running.has_ended() {
+                    running.wait(PATIENCE).succeeded();
+                    running = load(&daemon);
+                }
                 let more: &[&str] = match takes_over {
                     true => &["--takeover"],
                     false => &[],
