@@ -29,14 +29,18 @@ Backends:
   null,size=8G[,fill=off]       forgets writes, reads zeros (fill=off: leaves the buffer as it is)
   ram,size=1G[,hugepages=on]    keeps data in memory
   ram,size=1G,path=FILE         keeps data in the memory of a file, which outlives the daemon
-  file,path=FILE[,size=1G]      a file, past the page cache (direct=off: through it); size= makes one
+  file,path=FILE[,size=1G]      a file, past the page cache (direct=off: through it);
+                                size= makes one that is not there
   block,path=/dev/sdb           a block device
-  nvme,path=/dev/ng0n1          an NVMe namespace, its commands passed through; or /dev/nvme0n1, through the
-                                block layer; polled, which needs nvme.poll_queues=2 (iopoll=off: not)
-  nvme-vfio,pci=0000:00:10.0    a namespace (nsid=2) of a controller that vfio-pci has, driven without the kernel;
-                                force_unbind=on takes it from the kernel's driver until the end
+  nvme,path=/dev/ng0n1          an NVMe namespace, its commands passed through; /dev/nvme0n1:
+                                through the block layer; polled, which needs
+                                nvme.poll_queues=2 (iopoll=off: not)
+  nvme-vfio,pci=0000:00:10.0    a namespace (nsid=2) of a controller that vfio-pci has, driven
+                                without the kernel; force_unbind=on takes it from the kernel's
+                                driver until the end
   file, block and nvme take sqpoll=on and sqpoll_cpu=N: a thread of the kernel submits
-Options of all: ro=on, serial=TEXT and, but for nvme-vfio, block_size=512..4096. K, M, G and T are powers of 1024.
+Options of all: ro=on, serial=TEXT and, but for nvme-vfio, block_size=512..4096. K, M, G and T
+are powers of 1024.
 Before any of them, and before each other, to try what slow, failing and limited storage does:
   delay,latency=TIME:BACKEND    holds each request before the backend gets it: 10ms, 100us..300us
                                 (any between), 200us~50us (normal, mean and standard deviation)
@@ -52,8 +56,9 @@ Before any of them, and before each other, to try what slow, failing and limited
                                 after a rest [a tenth of a second's]
 Random numbers of delay and error come again with the same seed=N.
 
-Ctrl-C or SIGTERM detaches, drains and destroys the device. After a daemon that was killed, the same command
-takes its device over, with the requests that were in flight; with --takeover from one that runs, which then ends. RUST_LOG=debug shows every message.";
+Ctrl-C or SIGTERM detaches, drains and destroys the device. After a daemon that was killed, the
+same command takes its device over, with the requests that were in flight; with --takeover from
+one that runs, which then ends. RUST_LOG=debug shows every message.";
 
 /// Serves a disk until Ctrl-C or SIGTERM
 #[derive(Debug, Args)]
