@@ -15,6 +15,7 @@ mod ram;
 mod recorder;
 mod throttle;
 mod uring;
+mod verb;
 
 pub use contract::{Backend, BackendCounts, BackendQueue, Outcome, Submission, Token};
 pub use delay::{Delay, DelayQueue, Latencies, Latency};

@@ -4,7 +4,8 @@ use io_uring::types::FsyncFlags;
 use io_uring::{cqueue, opcode, squeue};
 
 use super::storage::Storage;
-use crate::backend::uring::{Ended, FILE, Limits, Part, Progress, Request, Target, Verb};
+use crate::backend::uring::{Ended, FILE, Limits, Part, Progress, Request, Target};
+use crate::backend::verb::Verb;
 
 /// The kernel takes no more buffers in one call (UIO_MAXIOV).
 const PART_PIECES_MAX: usize = 1024;

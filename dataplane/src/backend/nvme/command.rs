@@ -1,21 +1,21 @@
 //! Submission queue entries (NVM Express base specification 2.0, 3.3.3.1; NVM command set specification 1.0, 3).
 
 /// Bytes of a submission queue entry.
-pub(super) const COMMAND_BYTES: usize = 64;
+pub(in crate::backend) const COMMAND_BYTES: usize = 64;
 
 /// Bytes of one range of a dataset management command.
-pub(super) const DEALLOCATE_RANGE_BYTES: usize = 16;
+pub(in crate::backend) const DEALLOCATE_RANGE_BYTES: usize = 16;
 
 /// Where a command's data is: its two PRP entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Prps {
-    pub(super) first: u64,
-    pub(super) second: u64,
+pub(in crate::backend) struct Prps {
+    pub(in crate::backend) first: u64,
+    pub(in crate::backend) second: u64,
 }
 
 /// A submission queue entry without its identifier, which the queue gives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Command {
+pub(in crate::backend) struct Command {
     opcode: u8,
     nsid: u32,
     prps: Prps,
@@ -30,14 +30,14 @@ const DEALLOCATE: u32 = 1 << 25;
 
 /// Blocks of a namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Blocks {
-    pub(super) first: u64,
+pub(in crate::backend) struct Blocks {
+    pub(in crate::backend) first: u64,
     /// From 1 to 65536.
-    pub(super) count: u32,
+    pub(in crate::backend) count: u32,
 }
 
 impl Command {
-    pub(super) fn flush(nsid: u32) -> Self {
+    pub(in crate::backend) fn flush(nsid: u32) -> Self {
         Self {
             opcode: 0x00,
             nsid,
@@ -45,16 +45,21 @@ impl Command {
         }
     }
 
-    pub(super) fn read(nsid: u32, blocks: Blocks, prps: Prps) -> Self {
+    pub(in crate::backend) fn read(nsid: u32, blocks: Blocks, prps: Prps) -> Self {
         Self::on_blocks(0x02, nsid, blocks, 0).with_data(prps)
     }
 
-    pub(super) fn write(nsid: u32, blocks: Blocks, prps: Prps, durable: bool) -> Self {
+    pub(in crate::backend) fn write(nsid: u32, blocks: Blocks, prps: Prps, durable: bool) -> Self {
         let flags = if durable { FORCE_UNIT_ACCESS } else { 0 };
         Self::on_blocks(0x01, nsid, blocks, flags).with_data(prps)
     }
 
-    pub(super) fn write_zeroes(nsid: u32, blocks: Blocks, deallocate: bool, durable: bool) -> Self {
+    pub(in crate::backend) fn write_zeroes(
+        nsid: u32,
+        blocks: Blocks,
+        deallocate: bool,
+        durable: bool,
+    ) -> Self {
         let mut flags = if durable { FORCE_UNIT_ACCESS } else { 0 };
         if deallocate {
             flags |= DEALLOCATE;
@@ -63,7 +68,7 @@ impl Command {
     }
 
     /// Deallocates `count` ranges, which are at `ranges`.
-    pub(super) fn deallocate(nsid: u32, count: u16, ranges: u64) -> Self {
+    pub(in crate::backend) fn deallocate(nsid: u32, count: u16, ranges: u64) -> Self {
         let command = Self {
             opcode: 0x09,
             nsid,
@@ -78,7 +83,7 @@ impl Command {
     }
 
     /// Asks for the 4096 bytes of structure `cns`, to be written to the page at `page`.
-    pub(super) fn identify(cns: u8, nsid: u32, page: u64) -> Self {
+    pub(in crate::backend) fn identify(cns: u8, nsid: u32, page: u64) -> Self {
         let command = Self {
             opcode: 0x06,
             nsid,
@@ -92,7 +97,7 @@ impl Command {
     }
 
     /// Asks for `count` queues of both kinds (feature 07h).
-    pub(super) fn set_number_of_queues(count: u16) -> Self {
+    pub(in crate::backend) fn set_number_of_queues(count: u16) -> Self {
         let last = u32::from(count) - 1;
         Self {
             opcode: 0x09,
@@ -102,16 +107,16 @@ impl Command {
     }
 
     /// Makes completion queue `id` of `entries` entries at `address`, without interrupts.
-    pub(super) fn create_completion_queue(id: u16, entries: u16, address: u64) -> Self {
+    pub(in crate::backend) fn create_completion_queue(id: u16, entries: u16, address: u64) -> Self {
         Self::create_queue(0x05, id, entries, address, 1)
     }
 
     /// Makes submission queue `id` of `entries` entries at `address`, whose completions go to queue `id`.
-    pub(super) fn create_submission_queue(id: u16, entries: u16, address: u64) -> Self {
+    pub(in crate::backend) fn create_submission_queue(id: u16, entries: u16, address: u64) -> Self {
         Self::create_queue(0x01, id, entries, address, u32::from(id) << 16 | 1)
     }
 
-    pub(super) fn delete_submission_queue(id: u16) -> Self {
+    pub(in crate::backend) fn delete_submission_queue(id: u16) -> Self {
         Self {
             opcode: 0x00,
             dwords: [u32::from(id), 0, 0, 0, 0, 0],
@@ -119,7 +124,7 @@ impl Command {
         }
     }
 
-    pub(super) fn delete_completion_queue(id: u16) -> Self {
+    pub(in crate::backend) fn delete_completion_queue(id: u16) -> Self {
         Self {
             opcode: 0x04,
             ..Self::delete_submission_queue(id)
@@ -162,13 +167,14 @@ impl Command {
         }
     }
 
-    fn with_data(self, prps: Prps) -> Self {
+    /// Returns it with its data at `prps`.
+    pub(in crate::backend) fn with_data(self, prps: Prps) -> Self {
         Self { prps, ..self }
     }
 
     /// Returns the entry as it lies in a queue, with `id` as its identifier.
     #[inline]
-    pub(super) fn entry(&self, id: u16) -> [u8; COMMAND_BYTES] {
+    pub(in crate::backend) fn entry(&self, id: u16) -> [u8; COMMAND_BYTES] {
         let mut entry = [0; COMMAND_BYTES];
         entry[0] = self.opcode;
         entry[2..4].copy_from_slice(&id.to_le_bytes());
@@ -183,7 +189,7 @@ impl Command {
 }
 
 /// Returns a range of a dataset management command.
-pub(super) fn deallocate_range(first: u64, count: u32) -> [u8; DEALLOCATE_RANGE_BYTES] {
+pub(in crate::backend) fn deallocate_range(first: u64, count: u32) -> [u8; DEALLOCATE_RANGE_BYTES] {
     let mut range = [0; DEALLOCATE_RANGE_BYTES];
     range[4..8].copy_from_slice(&count.to_le_bytes());
     range[8..].copy_from_slice(&first.to_le_bytes());

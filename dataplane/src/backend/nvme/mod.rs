@@ -6,7 +6,7 @@
 
 mod admin;
 mod bounce;
-mod command;
+pub(super) mod command;
 mod completion;
 mod controller;
 mod dma;

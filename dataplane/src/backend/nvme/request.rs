@@ -10,20 +10,11 @@
 use std::ptr::NonNull;
 
 use super::bounce::Place;
+use crate::backend::verb::Verb;
 use crate::backend::{Outcome, Token};
 use crate::blk::{Data, Operation, Ranges, SectorRange};
 use crate::limits::SEGMENTS_MAX;
 use crate::mem::Segment;
-
-/// What is asked, without its data and ranges.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verb {
-    Read,
-    Write,
-    Flush,
-    Discard,
-    WriteZeroes { unmap: bool },
-}
 
 /// A request, or room for one.
 #[derive(Debug)]

@@ -10,10 +10,9 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 
-use super::command::{COMMAND_BYTES, Command};
-
-/// Bytes of every identify structure.
-const PAGE_BYTES: usize = 4096;
+use super::command::{COMMAND_BYTES, bytes, data};
+use crate::backend::nvme::command::Command;
+use crate::backend::nvme::identify::IDENTIFY_BYTES;
 
 /// `struct nvme_passthru_cmd`.
 #[repr(C, align(8))]
@@ -38,11 +37,11 @@ pub(super) fn nsid(file: &File) -> io::Result<u32> {
 /// # Errors
 ///
 /// What the kernel said, or the controller's status.
-pub(super) fn identify(file: &File, cns: u8, nsid: u32) -> io::Result<Box<[u8; PAGE_BYTES]>> {
-    let mut page = Box::new([0_u8; PAGE_BYTES]);
-    let identify = Command::identify(cns, nsid);
-    let identify = identify.with_data(page.as_mut_ptr() as u64, PAGE_BYTES as u32);
-    let mut command = Passthrough(identify.bytes());
+pub(super) fn identify(file: &File, cns: u8, nsid: u32) -> io::Result<Box<[u8; IDENTIFY_BYTES]>> {
+    let mut page = Box::new([0_u8; IDENTIFY_BYTES]);
+    let identify = Command::identify(cns, nsid, 0);
+    let data = data(page.as_mut_ptr() as u64, IDENTIFY_BYTES as u32);
+    let mut command = Passthrough(bytes(&identify.with_data(data)));
     // SAFETY: the command names the whole page and no more, and nothing else uses either meanwhile.
     let status = unsafe { admin_command(file.as_raw_fd(), &raw mut command) }?;
     match status {

@@ -2,10 +2,12 @@
 
 use io_uring::{cqueue, opcode, squeue};
 
-use super::command::{Blocks, Command, range};
+use super::command::{COMMAND_BYTES, bytes, data};
 use crate::backend::Outcome;
+use crate::backend::nvme::command::{Blocks, Command, Prps, deallocate_range};
 use crate::backend::nvme::status::Status;
-use crate::backend::uring::{Ended, FILE, Limits, Part, Progress, Request, Target, Verb};
+use crate::backend::uring::{Ended, FILE, Limits, Part, Progress, Request, Target};
+use crate::backend::verb::Verb;
 
 /// `NVME_URING_CMD_IO` and `NVME_URING_CMD_IO_VEC` (include/uapi/linux/nvme_ioctl.h).
 const COMMAND: u32 = nix::request_code_readwrite!(b'N', 0x80, 72) as u32;
@@ -40,15 +42,17 @@ impl Target for Namespace {
 
     fn entry(&self, request: &mut Request, part: Part, durable: bool) -> squeue::Entry128 {
         let (nsid, blocks) = (self.nsid, self.blocks(request));
+        let durable = durable && self.has_volatile_cache;
+        let nowhere = Prps::default();
         let command = match request.verb {
-            Verb::Read => Command::read(nsid, blocks),
-            Verb::Write => Command::write(nsid, blocks, durable && self.has_volatile_cache),
+            Verb::Read => Command::read(nsid, blocks, nowhere),
+            Verb::Write => Command::write(nsid, blocks, nowhere, durable),
             Verb::Flush => Command::flush(nsid),
-            Verb::WriteZeroes { unmap } => Command::write_zeroes(nsid, blocks, unmap),
+            Verb::WriteZeroes { unmap } => Command::write_zeroes(nsid, blocks, unmap, durable),
             Verb::Discard => {
-                request.note = range(blocks);
-                let (at, bytes) = (request.note.as_ptr() as u64, request.note.len() as u32);
-                Command::deallocate(nsid).with_data(at, bytes)
+                request.note = deallocate_range(blocks.first, blocks.count);
+                let note = (request.note.as_ptr() as u64, request.note.len() as u32);
+                Command::deallocate(nsid, 1, 0).with_data(data(note.0, note.1))
             }
         };
         let (command, operation, registered) = match part {
@@ -57,16 +61,20 @@ impl Target for Namespace {
                 start,
                 bytes,
                 registered,
-            } => (command.with_data(start as u64, bytes), COMMAND, registered),
+            } => (
+                command.with_data(data(start as u64, bytes)),
+                COMMAND,
+                registered,
+            ),
             Part::Many { vectors, count } => (
-                command.with_data(vectors as u64, count),
+                command.with_data(data(vectors as u64, count)),
                 VECTORED_COMMAND,
                 None,
             ),
         };
-        let mut bytes = [0; 80];
-        bytes[..72].copy_from_slice(&command.bytes());
-        let entry = opcode::UringCmd80::new(FILE, operation).cmd(bytes);
+        let mut entry = [0; 80];
+        entry[..COMMAND_BYTES].copy_from_slice(&bytes(&command));
+        let entry = opcode::UringCmd80::new(FILE, operation).cmd(entry);
         entry.buf_index(registered).build()
     }
 

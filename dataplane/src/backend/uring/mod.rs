@@ -10,6 +10,6 @@ mod target;
 pub(super) use queue::UringQueue;
 pub use ring::RingOptions;
 
-pub(super) use request::{Limits, Part, Progress, Request, Verb};
+pub(super) use request::{Limits, Part, Progress, Request};
 pub(super) use ring::FILE;
 pub(super) use target::{Ended, Target};

@@ -14,9 +14,10 @@ use std::sync::Arc;
 
 use super::copy::Buffers;
 use super::pieces::{Long, Pieces};
-use super::request::{Limits, Part, Progress, Request, Verb};
+use super::request::{Limits, Part, Progress, Request};
 use super::ring::{Ring, RingOptions};
 use super::target::{Ended, Target};
+use crate::backend::verb::Verb;
 use crate::backend::{BackendCounts, BackendQueue, Outcome, Submission, Token};
 use crate::blk::{Data, Operation, SectorRange};
 use crate::limits::{QUEUE_SIZE_MAX, RANGES_MAX};

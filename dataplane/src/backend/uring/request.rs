@@ -5,21 +5,12 @@ use io_uring::{cqueue, squeue};
 use super::copy::{Buffer, Buffers};
 use super::pieces::Pieces;
 use super::ring::Ring;
+use crate::backend::verb::Verb;
 use crate::blk::SectorRange;
 use crate::mem::Segment;
 
 /// How often a part is tried again that the kernel had no room for, or that a signal interrupted.
 const TRIES_MAX: u32 = 1 << 20;
-
-/// What a request does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::backend) enum Verb {
-    Read,
-    Write,
-    Flush,
-    Discard,
-    WriteZeroes { unmap: bool },
-}
 
 /// A pending request.
 #[derive(Debug)]
