@@ -27,12 +27,11 @@ fn sizes() {
 #[test]
 fn backends() {
     in_guest(|| {
-        serve_refused(
-            "flash,size=1G",
-            &[],
-            &["'flash'", "not known", "null or ram"],
-        );
-        serve_refused("", &[], &["''", "null or ram"]);
+        serve_refused("flash,size=1G", &[], &["'flash'", "not known", "null, ram"]);
+        serve_refused("", &[], &["''", "null, ram"]);
+        serve_refused("file", &[], &["needs a path", "path=/srv/disk.img"]);
+        serve_refused("file,path=/none", &[], &["/none", "add size="]);
+        serve_refused("block,path=/etc", &[], &["/etc", "neither a file nor"]);
         let unknown = ["null", "'colour'", "size, fill"];
         serve_refused("null,size=1G,colour=red", &[], &unknown);
         serve_refused("null,size=1G,fill", &[], &["'fill'", "fill=VALUE"]);
