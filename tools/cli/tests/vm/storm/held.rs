@@ -19,7 +19,7 @@ pub(super) struct Held {
     daemon_kib: f64,
     /// Memory of the kernel that it cannot take back, in KiB.
     slab_kib: f64,
-    /// Memory of the machine that is in use, in KiB.
+    /// Memory of the machine that is in use, in KiB, without that of the disk, which loads fill.
     machine_kib: f64,
 }
 
@@ -45,7 +45,9 @@ impl Held {
                 .count(),
             daemon_kib: kib(&read(format!("{process}/status")), "RssAnon:"),
             slab_kib: kib(&memory, "SUnreclaim:"),
-            machine_kib: kib(&memory, "MemTotal:") - kib(&memory, "MemAvailable:"),
+            machine_kib: kib(&memory, "MemTotal:")
+                - kib(&memory, "MemAvailable:")
+                - kib(&memory, "Shmem:"),
         }
     }
 }
