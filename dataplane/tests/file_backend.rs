@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use pollux_dataplane::backend::{
     Backend, BackendQueue, Delay, DiskError, DiskOptions, Failing, FailureRule, FileDisk,
@@ -219,6 +220,38 @@ fn a_submission_thread_takes_no_system_call() {
     let (calls, _) = read_in_batches(&mut rig, 100);
     // It sleeps after a second without work, on a machine that stands still as long.
     assert!(calls <= 2, "{calls} calls");
+}
+
+#[test]
+fn whoever_sleeps_is_woken_by_a_completion() {
+    let folder = folder();
+    for (direct, threaded) in [(true, false), (false, false), (true, true)] {
+        let options = FileOptions {
+            direct,
+            ring: RingOptions {
+                submission_thread: threaded,
+                ..RingOptions::default()
+            },
+            ..options(folder.path().join("disk"))
+        };
+        let mut rig = Rig::new(&FileDisk::new(&options).unwrap());
+        let memory = std::sync::Arc::clone(&rig.memory);
+        for place in 0..200 {
+            let into = &[segment(&memory, (0, 4096))];
+            let range = rig.range(place * 8, 4096);
+            let read = Operation::Read { range, into };
+            assert_eq!(rig.queue.submit(7, read), Submission::Pending);
+            rig.queue.commit();
+            while rig.queue.complete().is_none() {
+                // As a worker does that sleeps whenever it can.
+                if let Some(fd) = rig.queue.completion_fd() {
+                    let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
+                    let woken = poll(&mut fds, PollTimeout::from(10_000_u16)).unwrap();
+                    assert_eq!(woken, 1, "nobody wakes it: {direct} {threaded}");
+                }
+            }
+        }
+    }
 }
 
 #[test]

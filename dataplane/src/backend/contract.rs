@@ -114,7 +114,7 @@ pub trait BackendQueue: Send {
     fn abandon(&mut self) {}
 
     /// Returns a descriptor that is readable when [`complete`](Self::complete) has something, for a
-    /// worker that sleeps. With `None` a worker keeps polling while something is pending.
+    /// worker that is about to sleep. With `None` it keeps polling while something is pending, until it asks again.
     fn completion_fd(&self) -> Option<BorrowedFd<'_>> {
         None
     }

@@ -9,7 +9,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use super::copy::Buffers;
@@ -321,7 +321,10 @@ impl<T: Target> BackendQueue for UringQueue<T> {
 
     /// A device that is polled signals nothing.
     fn completion_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.rings.other.is_none().then(|| self.rings.data.as_fd())
+        match self.rings.other {
+            None => self.rings.data.signal(),
+            Some(_) => None,
+        }
     }
 }
 

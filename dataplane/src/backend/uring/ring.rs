@@ -17,6 +17,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use io_uring::types::CancelBuilder;
 use io_uring::{EnterFlags, IoUring, cqueue, squeue, types};
 
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
 use crate::limits::QUEUE_SIZE_MAX;
 use crate::mem::{RegionTable, Segment};
 
@@ -46,6 +48,8 @@ pub struct RingOptions {
 /// A ring over one file, its entries and completions of any size.
 pub(in crate::backend) struct Ring<S: squeue::EntryMarker, C: cqueue::EntryMarker> {
     ring: IoUring<S, C>,
+    /// Signalled by a completion, or one that waits to be finished here: the ring's own file is not woken by the latter.
+    signal: EventFd,
     options: RingOptions,
     enabled: bool,
     unsubmitted: usize,
@@ -88,10 +92,15 @@ impl<S: squeue::EntryMarker, C: cqueue::EntryMarker> Ring<S, C> {
         }
         let ring = builder.build(u32::from(QUEUE_SIZE_MAX))?;
         ring.submitter().register_files(&[file.as_raw_fd()])?;
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        let signal = EventFd::from_flags(flags)?;
+        ring.submitter()
+            .register_eventfd(signal.as_fd().as_raw_fd())?;
         ring.submitter()
             .register_buffers_sparse(u32::from(REGISTERED_MAX))?;
         Ok(Self {
             ring,
+            signal,
             options,
             enabled: false,
             unsubmitted: 0,
@@ -208,6 +217,17 @@ impl<S: squeue::EntryMarker, C: cqueue::EntryMarker> Ring<S, C> {
         }
     }
 
+    /// Returns what is readable once there is something to take or to [drive](Self::drive); `None` when there is already.
+    pub(super) fn signal(&self) -> Option<BorrowedFd<'_>> {
+        // What signalled until now is seen below, and what comes later signals anew.
+        let _ = self.signal.read();
+        // SAFETY: no other view of either queue exists while this one does: none is kept, and this is the ring's thread.
+        let (entries, completions) =
+            unsafe { (self.ring.submission_shared(), self.ring.completion_shared()) };
+        let waits = !completions.is_empty() || entries.taskrun() || entries.cq_overflow();
+        (!waits && self.unsubmitted == 0).then(|| self.signal.as_fd())
+    }
+
     /// Cancels what can be, and waits until nothing is pending any more. Takes as long as the device does.
     pub(super) fn cancel(&mut self) {
         while self.pending > 0 {
@@ -251,14 +271,6 @@ impl<S: squeue::EntryMarker, C: cqueue::EntryMarker> Ring<S, C> {
             // Should that fail, so does each entry: the ring stays disabled.
             self.enabled = self.ring.submitter().register_enable_rings().is_ok();
         }
-    }
-}
-
-impl<S: squeue::EntryMarker, C: cqueue::EntryMarker> AsFd for Ring<S, C> {
-    /// Readable when there are completions, or work for [`Ring::drive`].
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: the ring is open as long as it is borrowed.
-        unsafe { BorrowedFd::borrow_raw(self.ring.as_raw_fd()) }
     }
 }
 

@@ -16,10 +16,15 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
         if self.poller.as_ref().is_some_and(Poller::is_running) && !self.arm() {
             return;
         }
-        self.counters.sleeps.add(1);
         let in_flight = self.poller.as_ref().map_or(0, Poller::in_flight);
+        let completions = self.backend.completion_fd();
+        if in_flight > 0 && completions.is_none() {
+            // There is one since this was decided.
+            return self.disarm();
+        }
+        self.counters.sleeps.add(1);
         self.asleep.store(in_flight == 0, Ordering::Relaxed);
-        let kicked = wait(&self.end, &self.kick, self.backend.completion_fd());
+        let kicked = wait(&self.end, &self.kick, completions);
         self.asleep.store(false, Ordering::Relaxed);
         self.end.clear_wake();
         if kicked {
