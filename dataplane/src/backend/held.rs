@@ -9,7 +9,6 @@
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
-use std::ptr::NonNull;
 
 use quanta::Instant;
 
@@ -100,7 +99,7 @@ impl Held {
             number: self.count,
             token,
             verb,
-            segments: self.segments.store(data.iter().filter_map(outliving)),
+            segments: self.segments.store(data.iter().map(outliving)),
             ranges: self.ranges.store(ranges.iter().copied()),
         });
         self.count
@@ -225,9 +224,8 @@ fn parts<'a>(operation: &Operation<'a, 'a>) -> (Verb, Data<'a, 'a>, &'a [SectorR
 }
 
 /// Returns `segment` for as long as its operation is held.
-fn outliving(segment: &Segment<'_>) -> Option<Segment<'static>> {
-    let start = NonNull::new(segment.as_ptr())?;
+fn outliving(segment: &Segment<'_>) -> Segment<'static> {
     // SAFETY: the worker keeps the memory of a pending operation mapped until its token is returned or `abandon`
     // has returned, and no wrapper uses the segment after either.
-    Some(unsafe { Segment::new(start, segment.len()) })
+    unsafe { segment.outliving() }
 }

@@ -56,6 +56,17 @@ impl<'table> Segment<'table> {
         }
     }
 
+    /// Returns it for longer than the borrow that it came with.
+    ///
+    /// # Safety
+    ///
+    /// It is not used any more once its memory is unmapped.
+    #[inline]
+    pub unsafe fn outliving(&self) -> Segment<'static> {
+        // SAFETY: it is mapped now, and the caller promises that it is as long as this is used.
+        unsafe { Segment::new(self.start, self.bytes) }
+    }
+
     /// Returns its length in bytes.
     #[inline]
     pub fn len(&self) -> usize {

@@ -32,8 +32,9 @@ use std::sync::Arc;
 pub use error::NvmeError;
 pub use queue::NvmeQueue;
 
+use super::memory_disk::serial;
 use super::{Backend, DiskError};
-use crate::blk::{Geometry, SERIAL_BYTES};
+use crate::blk::Geometry;
 use controller::Controller;
 use dma::AddressSpace;
 use pci::PciFunction;
@@ -108,16 +109,6 @@ impl Nvme {
             controller: Arc::new(controller),
         })
     }
-}
-
-/// Returns the answer to GET_ID that `text` is.
-fn serial(text: &str) -> Result<[u8; SERIAL_BYTES], DiskError> {
-    if text.len() > SERIAL_BYTES || !text.is_ascii() {
-        return Err(DiskError::Serial(text.into()));
-    }
-    let mut serial = [0; SERIAL_BYTES];
-    serial[..text.len()].copy_from_slice(text.as_bytes());
-    Ok(serial)
 }
 
 impl Backend for Nvme {

@@ -7,8 +7,6 @@
 
 #![allow(unsafe_code)]
 
-use std::ptr::NonNull;
-
 use super::bounce::Place;
 use crate::backend::verb::Verb;
 use crate::backend::{Outcome, Token};
@@ -72,7 +70,7 @@ impl Request {
         self.token = Some(token);
         self.verb = verb;
         self.range = range.unwrap_or(SectorRange { first: 0, count: 0 });
-        self.segments.extend(data.iter().filter_map(outliving));
+        self.segments.extend(data.iter().map(outliving));
         // The device takes none that is empty.
         self.ranges
             .extend(ranges.iter().copied().filter(|range| range.count > 0));
@@ -115,9 +113,8 @@ impl Request {
 }
 
 /// Returns `segment` for as long as its request is on its way.
-fn outliving(segment: &Segment<'_>) -> Option<Segment<'static>> {
-    let start = NonNull::new(segment.as_ptr())?;
+fn outliving(segment: &Segment<'_>) -> Segment<'static> {
     // SAFETY: the worker keeps the memory of a pending operation mapped until its token is returned or `abandon` has
     // returned, and a request has no segment after either.
-    Some(unsafe { Segment::new(start, segment.len()) })
+    unsafe { segment.outliving() }
 }

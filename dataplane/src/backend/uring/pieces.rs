@@ -158,9 +158,9 @@ impl Room for Vec<Segment<'static>> {
 
 /// Adds `segment` to `room`. Returns whether there was room.
 fn add(room: &mut impl Room, segment: &Segment<'_>) -> bool {
-    let Some(start) = NonNull::new(segment.as_ptr()).filter(|_| !segment.is_empty()) else {
+    if segment.is_empty() {
         return true;
-    };
+    }
     if let Some(last) = room.last()
         && last.as_ptr().wrapping_add(last.len()) == segment.as_ptr()
         && let Some(first) = NonNull::new(last.as_ptr())
@@ -171,7 +171,7 @@ fn add(room: &mut impl Room, segment: &Segment<'_>) -> bool {
     }
     // SAFETY: the worker keeps the memory of a pending operation mapped until its token is returned or `abandon` has
     // returned, and the queue drops this with the request before either.
-    room.push(unsafe { Segment::new(start, segment.len()) })
+    room.push(unsafe { segment.outliving() })
 }
 
 #[cfg(test)]
