@@ -116,11 +116,14 @@ fn nvme_controllers_have_two_namespaces_and_can_be_given_to_user_space() {
                  for address in 0000:00:10.0 0000:00:11.0; do
                      device=/sys/bus/pci/devices/$address
                      until controller=$(ls $device/nvme 2>/dev/null); do sleep 0.1; done
-                     until [ -b /dev/${controller}n2 ]; do sleep 0.1; done
-                     test -c /dev/ng${controller#nvme}n1
+                     # The kernel numbers them in the order in which it finds them.
                      for n in 1 2; do
-                         cat /sys/block/${controller}n$n/queue/logical_block_size /sys/block/${controller}n$n/size
-                     done
+                         until [ -b /dev/${controller}n$n ]; do sleep 0.1; done
+                         test -c /dev/ng${controller#nvme}n$n
+                         disk=/sys/block/${controller}n$n
+                         echo $(cat $disk/nsid $disk/queue/logical_block_size $disk/size)
+                     done >namespaces
+                     sort namespaces
                      cat $device/nvme/*/serial
                  done
                  modprobe vfio_pci
@@ -135,7 +138,7 @@ fn nvme_controllers_have_two_namespaces_and_can_be_given_to_user_space() {
         let log = ran.outcome.log.text();
         assert_eq!(ran.outcome.end, End::Exited(0), "{log}");
         let words: Vec<String> = ran.stdout().split_whitespace().map(Into::into).collect();
-        let sizes = ["512", "524288", "4096", "524288"];
+        let sizes = ["1", "512", "524288", "2", "4096", "524288"];
         let controller = |serial| sizes.into_iter().chain([serial]);
         let expected: Vec<&str> = std::iter::once("2")
             .chain(controller("pollux0"))
