@@ -28,9 +28,12 @@ impl Transport {
     /// The servers that can be reached this way, in the order of a round.
     pub fn servers(self) -> &'static [ServerKind] {
         match self {
-            Self::VduseVirtio | Self::VduseVirtioPoll => {
-                &[ServerKind::Pollux, ServerKind::Qemu, ServerKind::Rublk]
-            }
+            Self::VduseVirtio | Self::VduseVirtioPoll => &[
+                ServerKind::Pollux,
+                ServerKind::Qemu,
+                ServerKind::Rublk,
+                ServerKind::Raw,
+            ],
             Self::VduseVhost => &[ServerKind::Pollux, ServerKind::Qemu],
         }
     }

@@ -12,6 +12,7 @@ fn workload(rw: Pattern, runtime: Duration) -> Workload {
         iodepth: 4,
         runtime,
         ramp_time: Duration::from_millis(100),
+        engine: pollux_bench::fio::Engine::IoUring,
         hipri: false,
         cpus_allowed: Vec::new(),
     }

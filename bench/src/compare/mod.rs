@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::cpus::{CpuError, Placement};
 use crate::environment::Environment;
-use crate::fio::{self, FioError, Workload};
+use crate::fio::{self, Engine, FioError, Workload};
 use crate::interrupt::{Interrupt, InterruptError};
 use crate::ioctl_count::IoctlCount;
 use crate::load::LoadResult;
@@ -207,14 +207,18 @@ impl<'a> Bench<'a> {
             };
             return Ok(vhost::run(on.node(), &reads, Some(self.interrupt))?);
         }
-        let hipri =
-            plan.transport == Transport::VduseVirtioPoll && server.kind() == ServerKind::Pollux;
+        let hipri = match server.kind() {
+            ServerKind::Pollux => plan.transport == Transport::VduseVirtioPoll,
+            _ => server.has("hipri"),
+        };
+        let engine = server.value("engine").and_then(|it| it.parse().ok());
         let workload = Workload {
             rw: plan.rw,
             bs: plan.bs.clone(),
             iodepth,
             runtime: plan.runtime,
             ramp_time: plan.ramp_time,
+            engine: engine.unwrap_or_default(),
             hipri,
             cpus_allowed: self.fio_cpus.to_vec(),
         };
@@ -269,13 +273,15 @@ impl<'a> Bench<'a> {
     /// The trace runs during the whole of fio, which tells the requests after its ramp time only:
     /// so here there is none.
     fn count_one(&self, running: &Server, iodepth: u32) -> Result<Option<f64>, String> {
-        let trace = IoctlCount::start(running.pid()).map_err(|e| e.to_string())?;
+        let pid = running.pid().ok_or("no process to trace")?;
+        let trace = IoctlCount::start(pid).map_err(|e| e.to_string())?;
         let workload = Workload {
             rw: self.plan.rw,
             bs: self.plan.bs.clone(),
             iodepth,
             runtime: progress::COUNT_TIME,
             ramp_time: Duration::ZERO,
+            engine: Engine::default(),
             hipri: false,
             cpus_allowed: self.fio_cpus.to_vec(),
         };

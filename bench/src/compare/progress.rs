@@ -39,7 +39,7 @@ impl Progress {
             name_width: plan
                 .servers
                 .iter()
-                .map(|it| it.to_string().len())
+                .map(|it| it.name().len())
                 .max()
                 .unwrap_or(0),
             expected: plan.runtime + plan.ramp_time + OVERHEAD,
@@ -51,10 +51,11 @@ impl Progress {
     pub(super) fn begins(&mut self, round: u32, server: &Variant, iodepth: u32) {
         self.line_open = true;
         eprint!(
-            "[{}/{}] round {round} of {}, {server:width$} QD {iodepth:<4} about {} s left ",
+            "[{}/{}] round {round} of {}, {:width$} QD {iodepth:<4} about {} s left ",
             self.points_done + 1,
             self.points,
             self.rounds,
+            server.name(),
             self.left().as_secs(),
             width = self.name_width,
         );
@@ -67,7 +68,10 @@ impl Progress {
     }
 
     pub(super) fn counts(&self, server: &Variant, iodepth: u32) {
-        eprintln!("[untimed] counting interrupts of {server} QD {iodepth}");
+        eprintln!(
+            "[untimed] counting interrupts of {} QD {iodepth}",
+            server.name()
+        );
     }
 
     fn left(&self) -> Duration {

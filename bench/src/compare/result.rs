@@ -1,5 +1,6 @@
 //! The whole result: raw values, the machine, and the medians drawn from them.
 
+use std::collections::BTreeMap;
 use std::ops::Add;
 
 use serde::{Deserialize, Serialize};
@@ -12,7 +13,7 @@ use crate::server::{Counters, ServerKind, Variant};
 use crate::transport::Transport;
 
 /// Grows when a field changes its meaning or goes away.
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 
 /// Everything that a comparison found out.
 #[derive(Clone, Debug, Serialize)]
@@ -123,10 +124,8 @@ pub struct Row {
     pub interrupts_per_request: Option<f64>,
     /// Requests that failed, in all rounds together.
     pub errors: u64,
-    /// Its IOPS over those of qemu; none for qemu itself, and where qemu was not measured.
-    pub over_qemu: Option<Ratio>,
-    /// The same for rublk.
-    pub over_rublk: Option<Ratio>,
+    /// Its IOPS over those of each peer, whatever is not pollux, by that one's name.
+    pub over: BTreeMap<String, Ratio>,
     /// What the queue that fio polled counted in all rounds together; none where it polled none.
     pub poll_queue: Option<Counters>,
 }
@@ -142,6 +141,14 @@ pub struct Ratio {
     pub max: f64,
 }
 
+impl Settings {
+    /// Whom servers are held against: each that is not pollux.
+    pub(super) fn peers(&self) -> impl Iterator<Item = &Variant> {
+        let is_peer = |server: &&Variant| server.kind() != ServerKind::Pollux;
+        self.servers.iter().filter(is_peer)
+    }
+}
+
 impl Comparison {
     pub(super) fn new(
         started_unix_s: u64,
@@ -154,7 +161,8 @@ impl Comparison {
         let mut summary = Vec::new();
         for &iodepth in &settings.iodepths {
             for server in &settings.servers {
-                summary.extend(row(&points, &interrupts_counted, server, iodepth));
+                let peers = settings.peers();
+                summary.extend(row(&points, &interrupts_counted, server, iodepth, peers));
             }
         }
         let schema = SCHEMA;
@@ -171,11 +179,12 @@ impl Comparison {
     }
 }
 
-fn row(
+fn row<'a>(
     points: &[Point],
     counted: &[InterruptsCounted],
     server: &Variant,
     iodepth: u32,
+    peers: impl Iterator<Item = &'a Variant>,
 ) -> Option<Row> {
     let at_depth = || points.iter().filter(|point| point.iodepth == iodepth);
     let own_points: Vec<&Point> = at_depth().filter(|it| it.server == *server).collect();
@@ -191,11 +200,8 @@ fn row(
         count.interrupts_per_request
     };
     let iops = middle(|point| point.load.iops)?;
-    let over = |peer: ServerKind| {
-        if server.kind() == peer {
-            return None;
-        }
-        let of_peer = || at_depth().filter(|point| point.server.kind() == peer);
+    let over = |peer: &Variant| {
+        let of_peer = || at_depth().filter(|point| point.server == *peer);
         let peer_iops = median(of_peer().map(|point| point.load.iops).collect())?;
         let quotients = own_points().filter_map(|point| {
             let beside = of_peer().find(|it| it.round == point.round)?;
@@ -216,8 +222,10 @@ fn row(
         p99_ns: middle(|point| point.load.latency_ns.p99 as f64)?,
         interrupts_per_request: own.and_then(median).or_else(traced),
         errors: own_points().map(|point| point.load.errors).sum(),
-        over_qemu: over(ServerKind::Qemu),
-        over_rublk: over(ServerKind::Rublk),
+        over: peers
+            .filter(|peer| *peer != server)
+            .filter_map(|peer| Some((peer.name(), over(peer)?)))
+            .collect(),
         poll_queue: own_points()
             .filter_map(|point| point.poll_queue)
             .reduce(Counters::add),
@@ -347,7 +355,7 @@ pub(super) mod tests {
             min,
             max,
         };
-        assert_eq!(pollux.over_qemu, Some(ratio(4.0, 2.0, 4.0)));
+        assert_eq!(pollux.over["qemu"], ratio(4.0, 2.0, 4.0));
         let polled = pollux.poll_queue.unwrap();
         assert_eq!(
             (polled.requests, polled.interrupts, polled.kicks),
@@ -357,16 +365,15 @@ pub(super) mod tests {
             (qemu.iops, qemu.interrupts_per_request),
             (2000.0, Some(1.0))
         );
-        assert_eq!((qemu.over_qemu, qemu.poll_queue), (None, None));
-        assert_eq!((pollux.over_rublk, qemu.over_rublk), (None, None));
+        assert_eq!((qemu.over.len(), qemu.poll_queue), (0, None));
     }
 
     #[test]
     fn each_setting_has_a_row_and_a_ratio_to_each_peer() {
         let comparison = with_rublk(Transport::VduseVirtio);
-        let of_medians = |ratio: Option<Ratio>| ratio.map(|it| it.of_medians);
         let rows = comparison.summary.iter().map(|row| {
-            let ratios = (of_medians(row.over_qemu), of_medians(row.over_rublk));
+            let of_medians = |peer| row.over.get(peer).map(|it: &Ratio| it.of_medians);
+            let ratios = (of_medians("qemu"), of_medians("rublk"));
             (row.server.to_string(), ratios)
         });
         let expected = [
@@ -382,12 +389,10 @@ pub(super) mod tests {
     #[test]
     fn a_depth_without_points_has_no_row() {
         let qemu = ServerKind::Qemu.into();
-        assert_eq!(row(&[], &[], &qemu, 1), None);
-        let alone = row(&[point(1, "qemu", 5.0, 1)], &[], &qemu, 1).unwrap();
-        assert_eq!(
-            (alone.over_qemu, alone.interrupts_per_request),
-            (None, None)
-        );
+        assert_eq!(row(&[], &[], &qemu, 1, [].iter()), None);
+        let peers = [ServerKind::Rublk.into()];
+        let alone = row(&[point(1, "qemu", 5.0, 1)], &[], &qemu, 1, peers.iter()).unwrap();
+        assert_eq!((alone.over.len(), alone.interrupts_per_request), (0, None));
     }
 
     #[test]
@@ -400,13 +405,13 @@ pub(super) mod tests {
     #[test]
     fn the_json_holds_every_raw_value_and_the_machine() {
         let json = serde_json::to_value(comparison(Ending::Failed("why".to_owned()))).unwrap();
-        assert_eq!(json["schema"], 1);
+        assert_eq!(json["schema"], 2);
         assert_eq!(json["ending"]["failed"], "why");
         assert_eq!(json["settings"]["transport"], "vduse-virtio");
         assert_eq!(json["points"][1]["server"], "qemu");
         assert_eq!(json["points"][1]["load"]["latency_ns"]["p50"], 450_000);
         assert_eq!(json["points"][0]["poll_queue"]["kicks"], 1);
         assert!(json["environment"]["kernel"].is_string());
-        assert_eq!(json["summary"][0]["over_qemu"]["of_medians"], 4.0);
+        assert_eq!(json["summary"][0]["over"]["qemu"]["of_medians"], 4.0);
     }
 }

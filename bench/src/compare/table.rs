@@ -5,8 +5,8 @@ use std::fmt;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Table};
 
-use super::result::{Comparison, Ending, Ratio, Row, Settings};
-use crate::server::ServerKind;
+use super::result::{Comparison, Ending, Row, Settings};
+use crate::server::{ServerKind, Variant};
 use crate::transport::Transport;
 
 impl fmt::Display for Comparison {
@@ -16,10 +16,11 @@ impl fmt::Display for Comparison {
         writeln!(f, "{}", self.environment.line())?;
         writeln!(
             f,
-            "{}: {} {} from a null disk, {} ms a point, medians; server on CPU {}, load on CPU {}",
+            "{}: {} {} {}, {} ms a point, medians; server on CPU {}, load on CPU {}",
             settings.transport,
             settings.bs,
             settings.rw,
+            settings.disks(),
             settings.runtime_ms,
             crate::cpus::join(&settings.cpus.server),
             crate::cpus::join(&settings.cpus.fio),
@@ -32,8 +33,21 @@ impl fmt::Display for Comparison {
 }
 
 impl Settings {
+    fn disks(&self) -> &'static str {
+        match self.servers.iter().any(Variant::has_storage) {
+            true => "from the storage named, otherwise a null disk",
+            false => "from a null disk",
+        }
+    }
+
     fn has(&self, kind: ServerKind) -> bool {
         self.servers.iter().any(|server| server.kind() == kind)
+    }
+
+    /// Whether a server of this kind has a null disk.
+    fn has_null(&self, kind: ServerKind) -> bool {
+        let is_null = |it: &Variant| it.kind() == kind && !it.has_storage();
+        self.servers.iter().any(is_null)
     }
 }
 
@@ -72,7 +86,7 @@ impl Comparison {
         );
         notes.push(self.load_note().to_owned());
         let settings = &self.settings;
-        if settings.has(ServerKind::Qemu) {
+        if settings.has_null(ServerKind::Qemu) {
             notes.push(
                 "qemu: vduse-blk export of null-co; it and pollux's null with fill=off leave read \
                  buffers as they are"
@@ -123,31 +137,27 @@ impl Comparison {
 
 /// The columns that this comparison has something for.
 fn table(rows: &[Row], settings: &Settings) -> Table {
-    let mut header = vec![
+    let mut header = [
         "QD",
         "server",
         "IOPS",
         "p50 us",
         "p99 us",
         "interrupts/request",
-        "ratio to qemu",
-    ];
-    let beside_rublk = settings.has(ServerKind::Rublk);
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    let peers: Vec<String> = settings.peers().map(Variant::name).collect();
+    header.extend(peers.iter().map(|peer| format!("ratio to {peer}")));
     let polled = settings.transport == Transport::VduseVirtioPoll;
-    if beside_rublk {
-        header.push("ratio to rublk");
-    }
     if polled {
-        header.push("poll queue: requests/interrupts/kicks");
+        header.push("poll queue: requests/interrupts/kicks".to_owned());
     }
     let mut table = Table::new();
     table.load_preset(UTF8_FULL_CONDENSED).set_header(header);
     for row in rows {
         let mut cells = figures(row);
-        cells.push(ratio(row, row.over_qemu, ServerKind::Qemu));
-        if beside_rublk {
-            cells.push(ratio(row, row.over_rublk, ServerKind::Rublk));
-        }
+        cells.extend(peers.iter().map(|peer| ratio(row, peer)));
         if polled {
             cells.push(row.poll_queue.map_or("-".to_owned(), |queue| {
                 format!("{}/{}/{}", queue.requests, queue.interrupts, queue.kicks)
@@ -170,7 +180,7 @@ fn figures(row: &Row) -> Vec<String> {
         .map_or("-".to_owned(), |n| format!("{n:.3}"));
     vec![
         row.iodepth.to_string(),
-        row.server.to_string(),
+        row.server.name(),
         format!("{:.0}", row.iops),
         us(row.p50_ns),
         us(row.p99_ns),
@@ -178,14 +188,14 @@ fn figures(row: &Row) -> Vec<String> {
     ]
 }
 
-fn ratio(row: &Row, over: Option<Ratio>, peer: ServerKind) -> String {
-    match over {
+fn ratio(row: &Row, peer: &str) -> String {
+    match row.over.get(peer) {
         Some(ratio) if row.rounds > 1 => format!(
             "{:.2} ({:.2}-{:.2})",
             ratio.of_medians, ratio.min, ratio.max
         ),
         Some(ratio) => format!("{:.2}", ratio.of_medians),
-        None if row.server.kind() == peer => "1".to_owned(),
+        None if row.server.name() == peer => "1".to_owned(),
         None => "-".to_owned(),
     }
 }

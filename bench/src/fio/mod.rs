@@ -100,7 +100,40 @@ impl fmt::Display for Pattern {
     }
 }
 
-/// One fio job on a block device: io_uring, direct, for a fixed time.
+/// How fio submits requests, by its own names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Engine {
+    /// Block devices.
+    #[default]
+    IoUring,
+    /// Characters devices of NVMe namespaces, `/dev/ngXnY`: commands passed through.
+    IoUringCmd,
+}
+
+impl FromStr for Engine {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "io_uring" => Ok(Self::IoUring),
+            "io_uring_cmd" => Ok(Self::IoUringCmd),
+            _ => Err(format!(
+                "{text}: unknown engine; use io_uring or io_uring_cmd"
+            )),
+        }
+    }
+}
+
+impl Engine {
+    fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::IoUring => &["--ioengine=io_uring", "--direct=1"],
+            Self::IoUringCmd => &["--ioengine=io_uring_cmd", "--cmd_type=nvme"],
+        }
+    }
+}
+
+/// One fio job on a device: io_uring, direct, for a fixed time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Workload {
     /// Access pattern.
@@ -113,6 +146,8 @@ pub struct Workload {
     pub runtime: Duration,
     /// Load before the measured time.
     pub ramp_time: Duration,
+    /// How requests are submitted.
+    pub engine: Engine,
     /// Completions are polled for (needs a queue with poll support).
     pub hipri: bool,
     /// CPUs that fio may use; empty for all.
@@ -124,8 +159,6 @@ impl Workload {
         let mut arguments = vec![
             "--name=pollux".to_owned(),
             format!("--filename={}", node.display()),
-            "--ioengine=io_uring".to_owned(),
-            "--direct=1".to_owned(),
             format!("--rw={}", self.rw),
             format!("--bs={}", self.bs),
             format!("--iodepth={}", self.iodepth),
@@ -142,6 +175,7 @@ impl Workload {
             "--percentile_list=50:90:99:99.9".to_owned(),
             "--output-format=json".to_owned(),
         ];
+        arguments.extend(self.engine.arguments().iter().map(|&it| it.to_owned()));
         if self.rw.only_reads() {
             arguments.push("--readonly".to_owned());
         }
@@ -202,6 +236,7 @@ mod tests {
             iodepth: 4,
             runtime: Duration::from_millis(400),
             ramp_time: Duration::from_millis(100),
+            engine: Engine::IoUring,
             hipri: false,
             cpus_allowed: Vec::new(),
         }
@@ -228,6 +263,7 @@ mod tests {
         let plain = workload.arguments(Path::new("/dev/vda"));
         assert!(plain.contains(&"--filename=/dev/vda".to_owned()));
         assert!(plain.contains(&"--readonly".to_owned()));
+        assert!(plain.contains(&"--direct=1".to_owned()));
         assert!(
             !plain
                 .iter()
@@ -235,9 +271,11 @@ mod tests {
         );
         workload.rw = Pattern::RandWrite;
         workload.hipri = true;
+        workload.engine = Engine::IoUringCmd;
         workload.cpus_allowed = vec![0, 2];
         let polled = workload.arguments(Path::new("/dev/vda"));
         assert!(!polled.contains(&"--readonly".to_owned()));
+        assert!(polled.contains(&"--cmd_type=nvme".to_owned()));
         assert!(polled.contains(&"--hipri".to_owned()));
         assert!(polled.contains(&"--cpus_allowed=0,2".to_owned()));
     }

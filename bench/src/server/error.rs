@@ -1,5 +1,8 @@
 //! Why a server under test does not serve.
 
+use std::io;
+use std::path::PathBuf;
+
 use super::ServerKind;
 use crate::cpus::CpuError;
 use crate::process::ProcessError;
@@ -50,6 +53,14 @@ pub enum ServerError {
         server: ServerKind,
         /// The way.
         transport: Transport,
+    },
+    /// There is no such node to load.
+    #[error("raw: {}: {reason}; look at `lsblk` and `ls /dev/ng*`", node.display())]
+    NoNode {
+        /// The node that was named.
+        node: PathBuf,
+        /// Why it cannot be looked at.
+        reason: io::Error,
     },
     /// The server ended before its disk was there.
     #[error(

@@ -1,8 +1,9 @@
-//! The servers under test: each serves a null disk, through VDUSE or ublk.
+//! The servers under test: each serves a null disk, or storage that is named, through VDUSE or ublk.
 
 mod error;
 mod pollux;
 mod qemu;
+mod raw;
 mod rublk;
 mod variant;
 
@@ -23,6 +24,7 @@ use crate::vdpa;
 pub use error::ServerError;
 use pollux::Pollux;
 use qemu::Qemu;
+use raw::Raw;
 use rublk::Rublk;
 pub use variant::{Variant, Variants};
 
@@ -33,12 +35,14 @@ const READY_LIMIT: Duration = Duration::from_secs(60);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ServerKind {
-    /// `pollux serve` with its null backend, polling.
+    /// `pollux serve`, polling, with its null backend unless another is named.
     Pollux,
-    /// qemu-storage-daemon's vduse-blk export of null-co.
+    /// qemu-storage-daemon's vduse-blk export, of null-co unless other storage is named.
     Qemu,
     /// rublk's null target, through ublk instead of VDUSE.
     Rublk,
+    /// No server: a node of this host, loaded straight.
+    Raw,
 }
 
 impl fmt::Display for ServerKind {
@@ -47,6 +51,7 @@ impl fmt::Display for ServerKind {
             Self::Pollux => "pollux",
             Self::Qemu => "qemu",
             Self::Rublk => "rublk",
+            Self::Raw => "raw",
         })
     }
 }
@@ -59,7 +64,10 @@ impl FromStr for ServerKind {
             "pollux" => Ok(Self::Pollux),
             "qemu" => Ok(Self::Qemu),
             "rublk" => Ok(Self::Rublk),
-            _ => Err(format!("{text}: unknown server; use pollux, qemu or rublk")),
+            "raw" => Ok(Self::Raw),
+            _ => Err(format!(
+                "{text}: unknown server; use pollux, qemu, rublk or raw"
+            )),
         }
     }
 }
@@ -136,6 +144,7 @@ enum Running {
     Pollux(Pollux),
     Qemu(Qemu),
     Rublk(Rublk),
+    Raw(Raw),
 }
 
 impl Server {
@@ -151,8 +160,9 @@ impl Server {
     ) -> Result<Self, ServerError> {
         Ok(Self(match variant.kind() {
             ServerKind::Pollux => Running::Pollux(Pollux::start(variant, setup, interrupt)?),
-            ServerKind::Qemu => Running::Qemu(Qemu::start(setup, interrupt)?),
+            ServerKind::Qemu => Running::Qemu(Qemu::start(variant, setup, interrupt)?),
             ServerKind::Rublk => Running::Rublk(Rublk::start(setup, interrupt)?),
+            ServerKind::Raw => Running::Raw(Raw::find(variant)?),
         }))
     }
 
@@ -162,15 +172,17 @@ impl Server {
             Running::Pollux(pollux) => pollux.node(),
             Running::Qemu(qemu) => qemu.node(),
             Running::Rublk(rublk) => rublk.node(),
+            Running::Raw(raw) => raw.node(),
         }
     }
 
-    /// Its process.
-    pub fn pid(&self) -> Pid {
+    /// Its process; none for [`ServerKind::Raw`].
+    pub fn pid(&self) -> Option<Pid> {
         match &self.0 {
-            Running::Pollux(pollux) => pollux.pid(),
-            Running::Qemu(qemu) => qemu.pid(),
-            Running::Rublk(rublk) => rublk.pid(),
+            Running::Pollux(pollux) => Some(pollux.pid()),
+            Running::Qemu(qemu) => Some(qemu.pid()),
+            Running::Rublk(rublk) => Some(rublk.pid()),
+            Running::Raw(_) => None,
         }
     }
 
@@ -181,7 +193,7 @@ impl Server {
     pub fn counters(&self) -> Result<Option<Vec<Counters>>, ServerError> {
         match &self.0 {
             Running::Pollux(pollux) => pollux.counters().map(Some),
-            Running::Qemu(_) | Running::Rublk(_) => Ok(None),
+            Running::Qemu(_) | Running::Rublk(_) | Running::Raw(_) => Ok(None),
         }
     }
 
@@ -194,6 +206,7 @@ impl Server {
             Running::Pollux(pollux) => pollux.stop(),
             Running::Qemu(qemu) => qemu.stop(),
             Running::Rublk(rublk) => rublk.stop(),
+            Running::Raw(_) => Ok(()),
         }
     }
 }
@@ -227,6 +240,8 @@ pub fn installed(transport: Transport) -> Vec<Variant> {
     let is_installed = |kind: &ServerKind| match kind {
         ServerKind::Pollux | ServerKind::Qemu => true,
         ServerKind::Rublk => RUBLK.find().is_ok(),
+        // Nobody said which node.
+        ServerKind::Raw => false,
     };
     let found = transport.servers().iter().copied().filter(is_installed);
     found.map(Variant::from).collect()
@@ -309,12 +324,17 @@ mod tests {
 
     #[test]
     fn servers_are_named_as_they_are_written() {
-        for kind in [ServerKind::Pollux, ServerKind::Qemu, ServerKind::Rublk] {
+        for kind in [
+            ServerKind::Pollux,
+            ServerKind::Qemu,
+            ServerKind::Rublk,
+            ServerKind::Raw,
+        ] {
             assert_eq!(kind.to_string().parse::<ServerKind>().unwrap(), kind);
             assert_eq!(serde_json::to_value(kind).unwrap(), kind.to_string());
         }
         let error = "spdk".parse::<ServerKind>().unwrap_err();
-        assert!(error.contains("pollux, qemu or rublk"), "{error}");
+        assert!(error.contains("pollux, qemu, rublk or raw"), "{error}");
     }
 
     #[test]

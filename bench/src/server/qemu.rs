@@ -1,11 +1,11 @@
-//! qemu-storage-daemon with a vduse-blk export of null-co.
+//! qemu-storage-daemon with a vduse-blk export, of null-co unless other storage is named.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nix::unistd::Pid;
 
-use super::{ServerError, ServerKind, Setup, wait_until};
+use super::{ServerError, ServerKind, Setup, Variant, wait_until};
 use crate::interrupt::Interrupt;
 use crate::process::Process;
 use crate::tool::QEMU;
@@ -21,9 +21,13 @@ pub(super) struct Qemu {
 }
 
 impl Qemu {
-    pub(super) fn start(setup: &Setup, interrupt: &Interrupt) -> Result<Self, ServerError> {
+    pub(super) fn start(
+        variant: &Variant,
+        setup: &Setup,
+        interrupt: &Interrupt,
+    ) -> Result<Self, ServerError> {
         let mut command = Command::new(QEMU.find()?);
-        command.args(arguments(setup));
+        command.args(arguments(variant, setup));
         let shown = format!("{command:?}").replace('"', "");
         let process = Process::spawn(command, &setup.cpus)?;
         let mut qemu = Self {
@@ -90,11 +94,13 @@ impl Drop for Qemu {
 }
 
 /// read-zeroes stays off, as QEMU has it: null-co then does the least work.
-fn arguments(setup: &Setup) -> [String; 4] {
+fn arguments(variant: &Variant, setup: &Setup) -> [String; 4] {
     let (queues, entries) = (setup.queues(), setup.queue_size);
+    let null = || format!("driver=null-co,size={}", setup.size_bytes);
+    let storage = variant.value("blockdev").map_or_else(null, str::to_owned);
     [
         "--blockdev".to_owned(),
-        format!("driver=null-co,node-name=n,size={}", setup.size_bytes),
+        format!("{storage},node-name=n"),
         "--export".to_owned(),
         format!(
             "type=vduse-blk,id=e,node-name=n,name={NAME},writable=on,num-queues={queues},\

@@ -6,15 +6,21 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::ServerKind;
+use crate::fio::Engine;
 
 /// Options of `pollux serve` that the comparison itself sets, and relies on.
-const RESERVED: [&str; 6] = ["name", "attach", "backend", "json", "config", "runtime-dir"];
+const RESERVED: [&str; 5] = ["name", "attach", "json", "config", "runtime-dir"];
+/// What a variant is called in tables, for one whose options are long.
+const LABEL: &str = "label";
+/// No option has a shorter name, so that the parts of a PCI address are none.
+const OPTION_LENGTH_MIN: usize = 3;
 
 /// A server as it was asked for. Two that differ in their options are compared like two servers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Variant {
     kind: ServerKind,
+    label: Option<String>,
     /// Without the dashes; none where an option has no value.
     options: Vec<(String, Option<String>)>,
 }
@@ -25,11 +31,35 @@ impl Variant {
         self.kind
     }
 
+    /// What tables call it: by its label where it has one, otherwise as it was written.
+    pub fn name(&self) -> String {
+        match &self.label {
+            Some(label) => format!("{}:{label}", self.kind),
+            None => self.to_string(),
+        }
+    }
+
+    /// Whether it has storage of its own behind it instead of the null disk.
+    pub fn has_storage(&self) -> bool {
+        ["backend", "blockdev", "node"]
+            .iter()
+            .any(|option| self.has(option))
+    }
+
+    pub(crate) fn has(&self, option: &str) -> bool {
+        self.options.iter().any(|(name, _)| name == option)
+    }
+
+    /// The value of `option`, where it has one.
+    pub(crate) fn value(&self, option: &str) -> Option<&str> {
+        let mut options = self.options.iter();
+        options.find(|(name, _)| name == option)?.1.as_deref()
+    }
+
     /// `base` with the options of this variant put in place of those of the same name, and the
     /// others behind, as arguments.
     pub(super) fn arguments(&self, base: &[(&str, Option<String>)]) -> Vec<String> {
-        let is_replaced = |name: &str| self.options.iter().any(|(own, _)| own == name);
-        let kept = base.iter().filter(|(name, _)| !is_replaced(name));
+        let kept = base.iter().filter(|(name, _)| !self.has(name));
         let own = self.options.iter().map(|(name, value)| (&**name, value));
         kept.map(|(name, value)| (*name, value))
             .chain(own)
@@ -38,20 +68,70 @@ impl Variant {
             })
             .collect()
     }
+
+    fn check(&self) -> Result<(), String> {
+        let (allowed, example): (&[&str], _) = match self.kind {
+            ServerKind::Pollux => return self.check_pollux(),
+            ServerKind::Qemu => (
+                &["blockdev"],
+                "qemu:blockdev=driver=host_device,filename=/dev/nvme0n1",
+            ),
+            ServerKind::Raw => (
+                &["node", "engine", "hipri"],
+                "raw:node=/dev/nvme0n1, with engine=io_uring_cmd for /dev/ng0n1 and hipri for poll queues",
+            ),
+            ServerKind::Rublk => (&[], "rublk"),
+        };
+        let foreign = self
+            .options
+            .iter()
+            .find(|(it, _)| !allowed.contains(&&**it));
+        if let Some((name, _)) = foreign {
+            let kind = self.kind;
+            return Err(format!(
+                "{self}: {kind} has no option '{name}'; write {example}"
+            ));
+        }
+        if self.kind == ServerKind::Raw && self.value("node").is_none() {
+            return Err(format!("{self}: no node to load; write {example}"));
+        }
+        match self.value("engine") {
+            None => Ok(()),
+            Some(engine) => engine.parse::<Engine>().map(drop),
+        }
+    }
+
+    fn check_pollux(&self) -> Result<(), String> {
+        match self
+            .options
+            .iter()
+            .find(|(it, _)| RESERVED.contains(&&**it))
+        {
+            None => Ok(()),
+            Some((name, _)) => Err(format!(
+                "{self}: the comparison sets --{name} itself; leave it out"
+            )),
+        }
+    }
 }
 
 impl From<ServerKind> for Variant {
     fn from(kind: ServerKind) -> Self {
         Self {
             kind,
+            label: None,
             options: Vec::new(),
         }
     }
 }
 
 impl fmt::Display for Variant {
+    /// All of it, as it is read.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = self.kind.to_string();
+        if let Some(label) = &self.label {
+            text = text + ":" + LABEL + "=" + label;
+        }
         for (name, value) in &self.options {
             text = text + ":" + name;
             if let Some(value) = value {
@@ -82,38 +162,39 @@ impl FromStr for Variant {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut parts = text.split(':');
         let kind: ServerKind = parts.next().unwrap_or_default().parse()?;
-        let options = parts
-            .map(|part| option(text, part))
-            .collect::<Result<Vec<_>, _>>()?;
-        if kind != ServerKind::Pollux && !options.is_empty() {
-            return Err(format!(
-                "{text}: only pollux takes options; write {kind} alone"
-            ));
+        let mut variant = Self::from(kind);
+        for part in parts {
+            let (name, value) = match part.split_once('=') {
+                Some((name, value)) => (name, Some(value.to_owned())),
+                None => (part, None),
+            };
+            // A value may hold colons, as in `pci=0000:00:10.0`: what is no option belongs to it.
+            let before = variant
+                .options
+                .last_mut()
+                .and_then(|(_, value)| value.as_mut());
+            match (is_option(name), before) {
+                (true, _) if name == LABEL => variant.label = value,
+                (true, _) => variant.options.push((name.to_owned(), value)),
+                (false, Some(before)) => *before = format!("{before}:{part}"),
+                (false, None) => {
+                    return Err(format!(
+                        "{text}: '{part}' is no option; write them as in pollux:irq-hold-us=0:irq-cpus=driver"
+                    ));
+                }
+            }
         }
-        Ok(Self { kind, options })
+        variant.check()?;
+        Ok(variant)
     }
 }
 
-fn option(text: &str, part: &str) -> Result<(String, Option<String>), String> {
-    let (name, value) = match part.split_once('=') {
-        Some((name, value)) => (name, Some(value.to_owned())),
-        None => (part, None),
-    };
-    let is_name = name.starts_with(|first: char| first.is_ascii_lowercase())
+fn is_option(name: &str) -> bool {
+    name.len() >= OPTION_LENGTH_MIN
+        && name.starts_with(|first: char| first.is_ascii_lowercase())
         && name
             .chars()
-            .all(|letter| letter.is_ascii_alphanumeric() || letter == '-');
-    if !is_name {
-        return Err(format!(
-            "{text}: '{part}' is no option; write them as in pollux:irq-hold-us=0:irq-cpus=driver"
-        ));
-    }
-    if RESERVED.contains(&name) {
-        return Err(format!(
-            "{text}: the comparison sets --{name} itself; leave it out"
-        ));
-    }
-    Ok((name.to_owned(), value))
+            .all(|letter| letter.is_ascii_alphanumeric() || letter == '-')
 }
 
 /// Servers separated by commas. A value may hold commas, too: what follows one and does not start
@@ -139,8 +220,12 @@ impl FromStr for Variants {
             .map(|item| item.parse())
             .collect::<Result<Vec<Variant>, _>>()?;
         for (index, variant) in variants.iter().enumerate() {
-            if variants[..index].contains(variant) {
-                return Err(format!("{variant}: named twice; name each server once"));
+            let is_same = |other: &Variant| other.name() == variant.name();
+            if variants[..index].iter().any(is_same) {
+                let name = variant.name();
+                return Err(format!(
+                    "{name}: named twice; give each server another label="
+                ));
             }
         }
         Ok(Self(variants))
@@ -167,6 +252,9 @@ mod tests {
             "pollux:irq-hold-us=0",
             "pollux:irq-hold-us=0:irq-cpus=driver",
             "pollux:flag",
+            "pollux:label=vfio:backend=nvme-vfio,pci=0000:af:10.0:umem=anon",
+            "qemu:blockdev=driver=nvme,device=0000:00:11.0,namespace=1",
+            "raw:node=/dev/ng0n1:engine=io_uring_cmd:hipri",
         ] {
             let variant: Variant = text.parse().unwrap();
             assert_eq!(variant.to_string(), text);
@@ -174,6 +262,28 @@ mod tests {
             assert_eq!(json, format!("\"{text}\""));
             assert_eq!(serde_json::from_str::<Variant>(&json).unwrap(), variant);
         }
+    }
+
+    #[test]
+    fn a_label_is_what_tables_show() {
+        let name = |text: &str| text.parse::<Variant>().unwrap().name();
+        assert_eq!(
+            name("qemu:label=vfio:blockdev=driver=nvme,device=x"),
+            "qemu:vfio"
+        );
+        assert_eq!(name("pollux:poll=busy"), "pollux:poll=busy");
+    }
+
+    #[test]
+    fn a_value_may_hold_colons() {
+        let text = "pollux:backend=nvme-vfio,pci=0000:af:10.0,nsid=1:umem=anon";
+        let variant: Variant = text.parse().unwrap();
+        assert_eq!(
+            variant.value("backend"),
+            Some("nvme-vfio,pci=0000:af:10.0,nsid=1")
+        );
+        assert_eq!(variant.value("umem"), Some("anon"));
+        assert!(variant.has_storage());
     }
 
     #[test]
@@ -222,7 +332,10 @@ mod tests {
     #[test]
     fn what_cannot_be_started_is_refused() {
         assert!(refused("pollux,spdk").contains("spdk: unknown server"));
-        assert!(refused("qemu:poll=busy").contains("only pollux takes options"));
+        assert!(refused("qemu:poll=busy").contains("qemu has no option 'poll'"));
+        assert!(refused("rublk:node=x").contains("rublk has no option 'node'"));
+        assert!(refused("raw").contains("no node to load"));
+        assert!(refused("raw:node=/dev/x:engine=libaio").contains("use io_uring or io_uring_cmd"));
         assert!(refused("pollux:name=x").contains("sets --name itself"));
         assert!(refused("pollux:--poll=busy").contains("'--poll=busy' is no option"));
         assert!(refused("pollux:").contains("is no option"));

@@ -21,7 +21,7 @@ pub(crate) struct BenchArgs {
 
 #[derive(Debug, Subcommand)]
 enum Bench {
-    /// Compare servers of null disks on this host, round by round on the same CPUs
+    /// Compare servers of null disks or of storage on this host, round by round on the same CPUs
     Compare(Compare),
     /// Compare the device side of a virtqueue with that of the crate virtio-queue, in this process
     Ring(Ring),
@@ -69,6 +69,9 @@ const EXAMPLE: &str = "Examples, one a transport:
   pollux bench compare --transport vduse-vhost           a polling user-space driver, beside qemu
 Two settings of pollux beside each other, as options of `pollux serve`:
   pollux bench compare --servers pollux,pollux:irq-hold-us=0:irq-cpus=driver,qemu
+Storage behind the servers, and the same storage without a server:
+  pollux bench compare --servers pollux:backend=nvme,path=/dev/nvme0n1,raw:node=/dev/nvme0n1:hipri
+  pollux bench compare --servers qemu:blockdev=driver=host_device,filename=/dev/nvme0n1,raw:node=/dev/nvme0n1
 Every value and the machine, to keep:
   pollux bench compare --iodepth 1,32 --rounds 5 --json > run.json
 
@@ -83,8 +86,11 @@ struct Compare {
     /// polled), vduse-vhost (user-space driver that polls)
     #[arg(long, default_value_t)]
     transport: Transport,
-    /// Servers to compare, in the order of a round: pollux, qemu, rublk; pollux may carry options of
-    /// `pollux serve`: pollux:irq-hold-us=0 [default: all that the transport reaches and are installed]
+    /// Servers to compare, in the order of a round: pollux, qemu, rublk, raw; pollux may carry options of
+    /// `pollux serve`: pollux:irq-hold-us=0, qemu a blockdev= instead of null-co; raw is a node loaded
+    /// straight, with node= and, as it needs them, engine=io_uring_cmd and hipri; label= names a server
+    /// in the table. What is written (--rw) overwrites the storage named
+    /// [default: all that the transport reaches and are installed]
     #[arg(long, value_name = "SERVER[:OPTION=VALUE...],...")]
     servers: Option<Variants>,
     /// Requests kept in flight
@@ -214,7 +220,7 @@ mod tests {
             Some(&options[..end.unwrap_or(options.len())])
         });
         let examples: Vec<&str> = examples.collect();
-        assert_eq!(examples.len(), 5, "{examples:?}");
+        assert_eq!(examples.len(), 7, "{examples:?}");
         for example in &examples {
             parse(&format!("compare {example}")).unwrap_or_else(|e| panic!("{example}: {e}"));
         }
