@@ -55,9 +55,13 @@ struct RunArgs {
     #[arg(long, default_value = "4G", value_parser = parse_mib)]
     memory: u64,
     /// Add emulated NVMe controllers, at 0000:00:10.0 and on, and an IOMMU; each has two namespaces
-    /// of 256 MiB, of 512-byte and of 4096-byte blocks, kept in the host's memory
+    /// of 256 MiB, of 512-byte and of 4096-byte blocks
     #[arg(long, default_value_t = 0, value_name = "NUMBER")]
     nvme: u32,
+    /// Keep the namespaces as images in a folder of this host, where the next run finds them; a machine
+    /// that is killed loses what it has not flushed [default: in memory]
+    #[arg(long, value_name = "DIR")]
+    nvme_images: Option<PathBuf>,
     /// Seconds from power-on to the command's end
     #[arg(long, default_value_t = 600, value_name = "SECONDS")]
     timeout: u64,
@@ -168,6 +172,7 @@ fn spec(args: &RunArgs) -> Result<VmSpec, Error> {
         cpus: args.cpus,
         memory_mib: args.memory,
         nvme: args.nvme,
+        nvme_images: args.nvme_images.clone(),
         timeout: Duration::from_secs(args.timeout),
         accel: match args.accel {
             AccelArg::Auto => None,

@@ -12,7 +12,7 @@ use crate::child;
 use crate::error::{Context, Error};
 use crate::host;
 use crate::kernel::Kernel;
-use crate::nvme;
+use crate::nvme::{self, Image};
 use crate::spec::{Accel, VmSpec};
 use crate::stream::Stream;
 
@@ -58,19 +58,13 @@ impl Qemu {
         for (number, (_, _, writer)) in pipes.iter().enumerate() {
             command.args(channel(number + 1, writer.as_raw_fd()));
         }
-        let namespaces =
-            nvme::namespaces(spec.nvme).context("memfd", "making an NVMe namespace")?;
+        let namespaces = nvme::namespaces(spec.nvme, spec.nvme_images.as_deref())?;
         command.args(nvme::arguments(&namespaces));
         command.args(&spec.qemu_args);
         command.stdout(Stdio::null()).stderr(error_writer);
         let mut inherited: Vec<RawFd> = pipes.iter().map(|p| p.2.as_raw_fd()).collect();
-        inherited.extend(
-            namespaces
-                .iter()
-                .flatten()
-                .chain([&initrd])
-                .map(File::as_raw_fd),
-        );
+        let images = namespaces.iter().flatten().filter_map(Image::inherited);
+        inherited.extend(images.chain([&initrd]).map(File::as_raw_fd));
         let child = child::spawn(&mut command, &inherited).context("qemu", "starting")?;
         // The writers close here: then the readers end when QEMU does.
         let mut streams: Vec<_> = pipes.into_iter().map(|p| (p.0, p.1)).collect();

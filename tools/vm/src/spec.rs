@@ -25,8 +25,11 @@ pub struct VmSpec {
     /// Time for everything from power-on to the command's end.
     pub timeout: Duration,
     /// Number of emulated NVMe controllers; with any there is an IOMMU too. Each has two namespaces of 256 MiB,
-    /// of 512-byte and of 4096-byte blocks, kept in the host's memory.
+    /// of 512-byte and of 4096-byte blocks.
     pub nvme: u32,
+    /// Folder of the host that keeps the namespaces, as images that outlive the machine and lose what was not flushed
+    /// when it is killed; None keeps them in memory.
+    pub nvme_images: Option<PathBuf>,
     /// How the CPU is run; None finds out whether KVM works.
     pub accel: Option<Accel>,
     /// Modules to load beside those for VDUSE, and parameters of any module.
@@ -54,6 +57,7 @@ impl VmSpec {
             memory_mib: 4096,
             timeout: Duration::from_secs(600),
             nvme: 0,
+            nvme_images: None,
             accel: None,
             modules: Vec::new(),
             append: Vec::new(),
