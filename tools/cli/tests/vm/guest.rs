@@ -5,6 +5,7 @@ mod disk;
 mod fio;
 mod kernel_log;
 mod leftovers;
+mod nvme;
 mod process;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -16,6 +17,7 @@ pub(crate) use daemon::Daemon;
 pub(crate) use disk::Disk;
 pub(crate) use fio::{Fio, Report};
 pub(crate) use leftovers::leftovers;
+pub(crate) use nvme::{give_to, namespace_node};
 pub(crate) use process::{Output, Running, pollux, run};
 
 /// How long a test waits for anything that should come soon. Generous: an emulated machine with two

@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use nix::fcntl::{FallocateFlags, fallocate};
 
-use crate::guest::{Daemon, Fio, PATIENCE, in_guest, pollux, run, until, write};
+use crate::guest::{Daemon, Fio, PATIENCE, give_to, in_guest, namespace_node, pollux, run};
 use crate::vhost::{Device, PLAIN};
 
-const BUS: &str = "/sys/bus/pci";
 /// Another controller than that of the tests of the kernel's driver.
 const PCI: &str = "0000:00:11.0";
 const MIB: usize = 1 << 20;
@@ -24,44 +23,20 @@ impl Controller {
             run("modprobe", &[module]).succeeded();
         }
         kernel_node(1);
-        give_to("vfio-pci");
+        give_to(PCI, "vfio-pci");
         Self
     }
 }
 
 impl Drop for Controller {
     fn drop(&mut self) {
-        give_to("\n");
+        give_to(PCI, "\n");
     }
 }
 
-fn device() -> PathBuf {
-    Path::new(BUS).join("devices").join(PCI)
-}
-
-/// Gives the controller to `driver`, or to the kernel's own.
-fn give_to(driver: &str) {
-    // None has it when a daemon was killed on its way.
-    if device().join("driver").exists() {
-        write(device().join("driver/unbind"), PCI);
-    }
-    write(device().join("driver_override"), driver);
-    write(Path::new(BUS).join("drivers_probe"), PCI);
-}
-
-/// Waits for the kernel's node of namespace `nsid`. Their order is not the same at each start.
+/// Waits for the kernel's node of namespace `nsid`.
 fn kernel_node(nsid: u32) -> PathBuf {
-    until("the kernel's node", || {
-        let controller = fs::read_dir(device().join("nvme")).ok()?.next()?.ok()?;
-        let mut entries = fs::read_dir(controller.path()).ok()?.flatten();
-        let is_that = |entry: &fs::DirEntry| {
-            let is_disk = entry.path().join("queue").exists();
-            let found = fs::read_to_string(entry.path().join("nsid"));
-            is_disk && found.is_ok_and(|found| found.trim() == nsid.to_string())
-        };
-        let node = Path::new("/dev").join(entries.find(is_that)?.file_name());
-        node.exists().then_some(node)
-    })
+    namespace_node(PCI, nsid)
 }
 
 fn backend(options: &str) -> String {

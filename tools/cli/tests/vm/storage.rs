@@ -2,31 +2,24 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
 
 use nix::fcntl::{FallocateFlags, fallocate};
 
 use crate::guest::{
-    Daemon, Fio, PATIENCE, Running, in_guest, leftovers, pollux, run, until, write,
+    Daemon, Fio, PATIENCE, Running, in_guest, leftovers, namespace_node, pollux, run, until, write,
 };
 
-/// Returns the first controller's namespace of blocks of `bytes` bytes: their order is not the same at each start.
-fn namespace(bytes: u32) -> String {
-    until("the namespace", || {
-        let nodes = ["nvme0n1", "nvme0n2"].into_iter();
-        let is_that = |node: &&str| {
-            let path = format!("/sys/block/{node}/queue/logical_block_size");
-            std::fs::read_to_string(path).is_ok_and(|found| found.trim() == bytes.to_string())
-        };
-        nodes
-            .map(|node| format!("/dev/{node}"))
-            .find(|node| is_that(&node.trim_start_matches("/dev/")))
-            .filter(|node| Path::new(node).exists())
-    })
+/// The controller that these tests use.
+const PCI: &str = "0000:00:10.0";
+
+/// Returns the disk of namespace `nsid`.
+fn namespace(nsid: u32) -> String {
+    let node = namespace_node(PCI, nsid);
+    node.to_str().expect("node names are ASCII").to_owned()
 }
 
 fn small() -> String {
-    namespace(512)
+    namespace(1)
 }
 
 const DISK: &str = "/tmp/storage-disk";
@@ -61,10 +54,8 @@ fn poll_queues(count: u32) {
         "/sys/module/nvme/parameters/poll_queues",
         &count.to_string(),
     );
-    let controller = std::fs::canonicalize("/sys/class/nvme/nvme0/device").unwrap();
-    let address = controller.file_name().unwrap().to_str().unwrap();
-    write(format!("{DRIVER}/unbind"), address);
-    write(format!("{DRIVER}/bind"), address);
+    write(format!("{DRIVER}/unbind"), PCI);
+    write(format!("{DRIVER}/bind"), PCI);
     small();
 }
 
@@ -129,7 +120,7 @@ fn a_block_device_verifies_in_every_size() {
         verify(&daemon, &["512", "4k", "64k", "1M"]);
         assert_eq!(moved(&daemon).0, 0);
         daemon.stop();
-        let daemon = serve(&format!("block,path={}", namespace(4096)), &[]);
+        let daemon = serve(&format!("block,path={}", namespace(2)), &[]);
         assert_eq!(daemon.disk().attribute("queue/logical_block_size"), "4096");
         verify(&daemon, &["4k", "64k"]);
         daemon.stop();
@@ -166,7 +157,7 @@ fn commands_passed_through_verify() {
             assert_eq!(moved(&daemon).0 > 1000, !more.is_empty());
             daemon.stop();
         }
-        let large = passed_through(&namespace(4096));
+        let large = passed_through(&namespace(2));
         let daemon = serve(&format!("nvme,path={large},iopoll=off"), &[]);
         verify(&daemon, &["4k", "64k"]);
         daemon.stop();
