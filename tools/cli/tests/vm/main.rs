@@ -19,6 +19,7 @@ mod hang;
 mod hostile;
 mod lifecycle;
 mod nvme_vfio;
+mod power_cut;
 mod pressure;
 mod protocol;
 mod qemu;
