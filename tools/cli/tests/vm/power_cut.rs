@@ -8,6 +8,7 @@ mod storage;
 
 use std::env;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pollux_vm::{Cache, End, Error, GuestFile, Log, Output, VmSpec};
@@ -26,6 +27,27 @@ fn variable<T: std::str::FromStr>(name: &str) -> T {
     });
     let parsed = text.parse();
     parsed.unwrap_or_else(|_| panic!("{name}={text}: not what was expected"))
+}
+
+/// The disk of the file system. Its journal asks for Force Unit Access where a disk offers it, which QEMU's NVMe
+/// does, and then leaves such a write in its cache: so this is none.
+fn file_system_disk(images: &Path) -> Vec<String> {
+    let image = images.join("file-system.qcow2");
+    if !image.exists() {
+        let options = ["create", "-q", "-f", "qcow2", "-o", "cluster_size=4k"];
+        let mut command = Command::new("qemu-img");
+        command.args(options).arg(&image).arg("256M");
+        assert!(command.status().expect("qemu-img").success());
+    }
+    let image = image.display();
+    let serial = storage::FILE_SYSTEM_SERIAL;
+    [
+        "-blockdev".to_owned(),
+        format!("driver=qcow2,node-name=file-system,file.driver=file,file.filename={image}"),
+        "-device".to_owned(),
+        format!("virtio-blk-pci,drive=file-system,serial={serial}"),
+    ]
+    .to_vec()
 }
 
 /// A machine that runs `half` of this test, which is in the same program.
@@ -47,6 +69,7 @@ fn machine(half: &str, images: &Path, env: Vec<(String, String)>) -> VmSpec {
         timeout: LIMIT,
         nvme: storage::CONTROLLERS,
         nvme_images: Some(images.to_owned()),
+        qemu_args: file_system_disk(images),
         modules: vec!["nvme=poll_queues=2".parse().expect("a module")],
         files: vec![
             file(variable("POLLUX_PROGRAM"), "/usr/local/bin/pollux"),

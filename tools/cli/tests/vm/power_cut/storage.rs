@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use super::epoch::{BLOCK_BYTES, BLOCKS, Writer};
-use crate::guest::{give_to, namespace_node, run};
+use crate::guest::{give_to, namespace_node, run, until};
 
 pub(super) const CONTROLLERS: u32 = 4;
 /// The controller that is driven through VFIO.
 const VFIO: &str = "0000:00:11.0";
+pub(super) const FILE_SYSTEM_SERIAL: &str = "file-system";
 /// Where the files are.
 const MOUNTED: &str = "/mnt";
 /// Writers of a disk, each with blocks of its own.
@@ -94,12 +95,21 @@ pub(super) fn writers() -> Vec<String> {
     all.map(|writer| writer.name).collect()
 }
 
-fn files_node() -> String {
-    namespace_node("0000:00:12.0", 2).display().to_string()
+/// Waits for the disk of the file system.
+fn file_system_node() -> String {
+    until("the file system's disk", || {
+        let is_that = |disk: &std::fs::DirEntry| {
+            let serial = std::fs::read_to_string(disk.path().join("serial"));
+            serial.is_ok_and(|serial| serial.trim() == FILE_SYSTEM_SERIAL)
+        };
+        let mut disks = std::fs::read_dir("/sys/block").ok()?.flatten();
+        let node = Path::new("/dev").join(disks.find(is_that)?.file_name());
+        node.exists().then(|| node.display().to_string())
+    })
 }
 
 pub(super) fn mount_files() {
-    run("mount", &["-t", "ext4", &files_node(), MOUNTED]).succeeded();
+    run("mount", &["-t", "ext4", &file_system_node(), MOUNTED]).succeeded();
 }
 
 /// Makes the file system and its files, and gives a controller away.
@@ -108,7 +118,7 @@ pub(super) fn make() {
     for storage in Storage::ALL {
         storage.kept_in();
     }
-    let node = files_node();
+    let node = file_system_node();
     run("mkfs.ext4", &["-q", "-F", &node]).succeeded();
     mount_files();
     for storage in [Storage::File, Storage::FileCached] {
