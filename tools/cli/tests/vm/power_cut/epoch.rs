@@ -8,8 +8,6 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 pub(super) const BLOCK_BYTES: usize = 4096;
-/// Blocks that a writer has to itself. Few enough that epochs overwrite what earlier ones flushed.
-pub(super) const BLOCKS: u64 = 8192;
 const EXTENTS: usize = 24;
 const EXTENT_BLOCKS_MAX: u64 = 8;
 
@@ -19,6 +17,8 @@ pub(super) struct Writer {
     pub(super) name: String,
     /// First of its blocks on the disk.
     pub(super) first_block: u64,
+    /// Number of its blocks.
+    pub(super) blocks: u64,
     pub(super) seed: u64,
 }
 
@@ -49,7 +49,7 @@ impl Writer {
         let mut extents = Vec::new();
         while extents.len() < EXTENTS {
             let length = random.random_range(1..=EXTENT_BLOCKS_MAX);
-            let start = self.first_block + random.random_range(0..=BLOCKS - length);
+            let start = self.first_block + random.random_range(0..=self.blocks - length);
             if (start..start + length).all(|block| !taken.contains(&block)) {
                 taken.extend(start..start + length);
                 extents.push(start..start + length);
@@ -122,6 +122,7 @@ mod tests {
         Writer {
             name: "a".to_owned(),
             first_block: 100,
+            blocks: 2048,
             seed: 7,
         }
     }
@@ -137,7 +138,7 @@ mod tests {
         assert!(
             distinct
                 .iter()
-                .all(|block| (100..100 + BLOCKS).contains(block))
+                .all(|block| (100..100 + 2048).contains(block))
         );
     }
 

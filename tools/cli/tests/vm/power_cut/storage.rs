@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::epoch::{BLOCK_BYTES, BLOCKS, Writer};
+use super::epoch::{BLOCK_BYTES, Writer};
 use crate::guest::{give_to, namespace_node, run, until};
 
 pub(super) const CONTROLLERS: u32 = 4;
@@ -13,6 +13,10 @@ pub(super) const FILE_SYSTEM_SERIAL: &str = "file-system";
 const MOUNTED: &str = "/mnt";
 /// Writers of a disk, each with blocks of its own.
 const WRITERS: u64 = 2;
+/// Blocks of a writer: few enough that epochs overwrite what earlier ones flushed.
+const BLOCKS: u64 = 8192;
+/// As many as one table of an image maps: QEMU writes all tables down whenever it adds one.
+const CONTROL_BLOCKS: u64 = 512;
 
 /// A disk under test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +59,10 @@ impl Storage {
         let writer = |number: u64| Writer {
             name: format!("{}/{number}", self.name()),
             first_block: number * BLOCKS,
+            blocks: match self {
+                Self::Control => CONTROL_BLOCKS,
+                _ => BLOCKS,
+            },
             seed,
         };
         (0..WRITERS).map(writer).collect()
