@@ -151,6 +151,14 @@ impl Process {
         self.stop_within(STOP_PATIENCE)
     }
 
+    /// Ends it without asking.
+    pub(crate) fn kill(&mut self) -> Result<(), ProcessError> {
+        let wait_error = |e| ProcessError::Wait(self.name.clone(), e);
+        self.child.kill().map_err(wait_error)?;
+        self.wait(STOP_PATIENCE, None)?;
+        Ok(())
+    }
+
     fn stop_within(&mut self, patience: Duration) -> Result<(), ProcessError> {
         if self.ended()?.is_some() {
             return Ok(());

@@ -257,8 +257,29 @@ pub fn qemu_version() -> Option<String> {
     tool::version(&QEMU.find().ok()?)
 }
 
-/// Waits until `ready` gives something, the server ends, the limit passes or the user stops.
+/// Waits until `ready` gives something, the server ends, [`READY_LIMIT`] passes or the user stops.
 fn wait_until<T>(
+    server: ServerKind,
+    what: &str,
+    process: &mut Process,
+    command: &str,
+    interrupt: &Interrupt,
+    ready: impl FnMut() -> Option<T>,
+) -> Result<T, ServerError> {
+    wait_within(
+        READY_LIMIT,
+        server,
+        what,
+        process,
+        command,
+        interrupt,
+        ready,
+    )
+}
+
+/// The same, but waits no longer than `limit`.
+fn wait_within<T>(
+    limit: Duration,
     server: ServerKind,
     what: &str,
     process: &mut Process,
@@ -266,7 +287,7 @@ fn wait_until<T>(
     interrupt: &Interrupt,
     mut ready: impl FnMut() -> Option<T>,
 ) -> Result<T, ServerError> {
-    let end = Instant::now() + READY_LIMIT;
+    let end = Instant::now() + limit;
     loop {
         if let Some(value) = ready() {
             return Ok(value);
@@ -284,7 +305,7 @@ fn wait_until<T>(
             return Err(ServerError::Interrupted(server));
         }
         if Instant::now() >= end {
-            let seconds = READY_LIMIT.as_secs();
+            let seconds = limit.as_secs();
             return Err(ServerError::NotReady {
                 server,
                 what: what.to_owned(),

@@ -2,16 +2,20 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use nix::unistd::Pid;
 
-use super::{ServerError, ServerKind, Setup, Variant, wait_until};
+use super::{ServerError, ServerKind, Setup, Variant, wait_until, wait_within};
 use crate::interrupt::Interrupt;
 use crate::process::Process;
 use crate::tool::QEMU;
 use crate::vdpa;
 
 const NAME: &str = "bench-qemu";
+/// Its nvme:// driver waits for ever, now and then, for the first interrupt of a controller: then it is started anew.
+const STARTS_MAX: u32 = 4;
+const EXPORT_LIMIT: Duration = Duration::from_secs(20);
 
 #[derive(Debug)]
 pub(super) struct Qemu {
@@ -26,25 +30,13 @@ impl Qemu {
         setup: &Setup,
         interrupt: &Interrupt,
     ) -> Result<Self, ServerError> {
-        let mut command = Command::new(QEMU.find()?);
-        command.args(arguments(variant, setup));
-        let shown = format!("{command:?}").replace('"', "");
-        let process = Process::spawn(command, &setup.cpus)?;
-        let mut qemu = Self {
-            process,
-            attached: false,
-            node: PathBuf::new(),
+        let mut starts = 1;
+        let (mut qemu, shown) = loop {
+            match Self::export(variant, setup, interrupt) {
+                Err(ServerError::NotReady { .. }) if starts < STARTS_MAX => starts += 1,
+                exported => break exported?,
+            }
         };
-        let device = Path::new("/dev/vduse").join(NAME);
-        let kind = ServerKind::Qemu;
-        wait_until(
-            kind,
-            "/dev/vduse node",
-            &mut qemu.process,
-            &shown,
-            interrupt,
-            || device.exists().then_some(()),
-        )?;
         if vdpa::is_attached(NAME) {
             // Left by a comparison that was killed, the only one beside us that the lock allows;
             // qemu-storage-daemon has taken the device over, so it can be detached.
@@ -52,12 +44,45 @@ impl Qemu {
         }
         // Set first: an attach that fails half-way is undone as well.
         qemu.attached = true;
-        let driver = setup.transport.vdpa_driver();
+        let (kind, driver) = (ServerKind::Qemu, setup.transport.vdpa_driver());
         vdpa::add(NAME, driver)?;
         qemu.node = wait_until(kind, "disk", &mut qemu.process, &shown, interrupt, || {
             vdpa::node(NAME, driver).filter(|node| node.exists())
         })?;
         Ok(qemu)
+    }
+
+    /// Starts it and waits for its VDUSE device. Returns it with its command line.
+    fn export(
+        variant: &Variant,
+        setup: &Setup,
+        interrupt: &Interrupt,
+    ) -> Result<(Self, String), ServerError> {
+        let mut command = Command::new(QEMU.find()?);
+        command.args(arguments(variant, setup));
+        let shown = format!("{command:?}").replace('"', "");
+        let mut process = Process::spawn(command, &setup.cpus)?;
+        let device = Path::new("/dev/vduse").join(NAME);
+        let exported = wait_within(
+            EXPORT_LIMIT,
+            ServerKind::Qemu,
+            "/dev/vduse node",
+            &mut process,
+            &shown,
+            interrupt,
+            || device.exists().then_some(()),
+        );
+        if let Err(error) = exported {
+            // It does not look at SIGTERM then.
+            process.kill()?;
+            return Err(error);
+        }
+        let qemu = Self {
+            process,
+            attached: false,
+            node: PathBuf::new(),
+        };
+        Ok((qemu, shown))
     }
 
     pub(super) fn node(&self) -> &Path {
