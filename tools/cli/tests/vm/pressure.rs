@@ -5,9 +5,6 @@ use crate::guest::{Daemon, Fio, in_guest, read};
 /// `PF_MEMALLOC_NOIO` and `PF_LOCAL_THROTTLE` (`include/linux/sched.h`), which an I/O flusher has.
 const IO_FLUSHER: u64 = 0x0008_0000 | 0x0010_0000;
 
-/// Faults that are the kernel's own doing: it moves pages together, locked ones too, and their next use waits for that.
-const MOVED_MAX: u64 = 3;
-
 /// A thread as `/proc/PID/task/TID/stat` shows it (proc_pid_stat(5)).
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Thread {
@@ -65,6 +62,8 @@ fn faults_when_warm(backend: &str, umem: &str) -> (u64, u64) {
     // All blocks of the disk, all entries of the rings.
     load("write", "1000000", "32M").run();
     load("randrw", "10000", "2G").run();
+    // The code that hands a histogram over.
+    daemon.snapshot();
     let before = worker_faults(&daemon);
     let report = load("randrw", "25000", "2G").run();
     // A histogram is swapped for a new one.
@@ -86,10 +85,7 @@ fn a_worker_has_no_page_fault_once_it_serves() {
         for backend in ["null,size=64M", "ram,size=64M"] {
             let (faults, requests) = faults_when_warm(backend, "anon");
             assert!(requests >= 50_000, "{requests} requests");
-            assert!(
-                faults <= MOVED_MAX,
-                "{backend}: {faults} in {requests} requests"
-            );
+            assert_eq!(faults, 0, "{backend}: {requests} requests");
         }
     });
 }
@@ -98,12 +94,11 @@ fn a_worker_has_no_page_fault_once_it_serves() {
 fn pages_of_the_kernel_are_faulted_in_once() {
     in_guest(|| {
         let (faults, requests) = faults_when_warm("null,size=64M", "off");
-        // Each page of the bounce region at its first use by the process, and never again.
+        // Each page of the bounce region at its first use by the process, and never again: the requests use over ten
+        // times as many.
         let pages = (64 << 20) / 4096;
-        assert!(
-            faults < pages && faults < requests / 20,
-            "{faults} in {requests} requests"
-        );
+        assert!(requests >= 50_000, "{requests} requests");
+        assert!(faults < pages, "{faults} in {requests} requests");
     });
 }
 
