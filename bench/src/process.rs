@@ -153,9 +153,14 @@ impl Process {
 
     /// Ends it without asking.
     pub(crate) fn kill(&mut self) -> Result<(), ProcessError> {
+        self.kill_within(STOP_PATIENCE)
+    }
+
+    fn kill_within(&mut self, patience: Duration) -> Result<(), ProcessError> {
         let wait_error = |e| ProcessError::Wait(self.name.clone(), e);
         self.child.kill().map_err(wait_error)?;
-        self.wait(STOP_PATIENCE, None)?;
+        // A child in uninterruptible sleep does not even die of SIGKILL: bounded here too.
+        self.wait(patience, None)?;
         Ok(())
     }
 
@@ -168,10 +173,7 @@ impl Process {
         if self.wait(patience, None)?.is_some() {
             return Ok(());
         }
-        let wait_error = |e| ProcessError::Wait(self.name.clone(), e);
-        self.child.kill().map_err(wait_error)?;
-        // A child in uninterruptible sleep does not even die of SIGKILL: bounded here too.
-        self.wait(patience, None)?;
+        self.kill_within(patience)?;
         Err(ProcessError::Stuck(self.name.clone(), patience.as_secs()))
     }
 }

@@ -72,11 +72,11 @@ impl Qemu {
             interrupt,
             || device.exists().then_some(()),
         );
-        if let Err(error) = exported {
+        if let Err(ServerError::NotReady { .. }) = exported {
             // It does not look at SIGTERM then.
             process.kill()?;
-            return Err(error);
         }
+        exported?;
         let qemu = Self {
             process,
             attached: false,
