@@ -113,11 +113,13 @@ impl VmSpec {
 
     /// Returns the words of the kernel's command line.
     pub(crate) fn cmdline(&self) -> String {
-        // Panics end the machine at once (-no-reboot). TCG has nothing to mitigate.
+        // Panics end the machine at once (-no-reboot). TCG has nothing to mitigate. To note the names of
+        // traced tasks, the kernel patches its scheduler, and TCG was seen to run it half-patched.
         let fixed = [
             "console=ttyS0",
             "panic=-1",
             "mitigations=off",
+            "trace_options=norecord-cmd",
             "rdinit=/init",
         ];
         let mut words: Vec<String> = fixed.iter().map(|word| (*word).to_owned()).collect();

@@ -167,6 +167,18 @@ fn the_newest_kernel_is_newer() {
 }
 
 #[test]
+fn tracing_leaves_the_scheduler_alone() {
+    for kernel in ["6.12", "newest"] {
+        let spec = VmSpec {
+            kernel: kernel.parse().unwrap(),
+            ..shell("mount -t tracefs tracefs /mnt && cat /mnt/options/record-cmd")
+        };
+        let ran = run(&spec);
+        assert_eq!(ran.stdout(), "0\n", "{}", ran.outcome.log.text());
+    }
+}
+
+#[test]
 fn a_panic_is_told_apart() {
     let ran = run(&shell(
         // What was written reaches the host a moment later, on a machine that is busy.
