@@ -48,12 +48,15 @@ unsafe impl<S: Shared> Sync for SharedArray<S> {}
 
 impl<S: Shared> SharedArray<S> {
     /// Returns `segment`, a part of `mapping`, as an array; `None` when it is not aligned or its count
-    /// is no power of two.
+    /// is no power of two. Its pages are faulted in now, so that no request waits for that.
     pub(super) fn new(segment: Segment<'_>, mapping: Arc<Mapping>) -> Option<Self> {
         let count = u16::try_from(segment.len() / size_of::<S>()).ok()?;
         let first = NonNull::new(segment.as_ptr().cast::<S>())?;
-        let usable = count.is_power_of_two() && first.is_aligned();
-        usable.then_some(Self {
+        if !count.is_power_of_two() || !first.is_aligned() {
+            return None;
+        }
+        segment.touch();
+        Some(Self {
             first,
             mask: usize::from(count) - 1,
             _mapping: mapping,

@@ -13,6 +13,9 @@ use std::ptr::{self, NonNull};
 
 use vm_memory::MmapRegion;
 
+/// The smallest page of any machine: steps of it miss none.
+const PAGE_BYTES: usize = 4096;
+
 /// Driver memory: bounds-checked, valid as long as the region table it came from. Laid out as `struct
 /// iovec`.
 #[derive(Clone, Copy, Debug)]
@@ -121,6 +124,17 @@ impl<'table> Segment<'table> {
             (words.read_volatile(), words.add(1).read_volatile())
         };
         Some((u64::from_le(low.0), u64::from_le(high.0)))
+    }
+
+    /// Reads a byte of each of its pages, which has the kernel map those that are not yet.
+    pub(crate) fn touch(&self) {
+        let last = self.bytes.saturating_sub(1);
+        for offset in (0..self.bytes).step_by(PAGE_BYTES).chain([last]) {
+            if offset < self.bytes {
+                // SAFETY: the offset is in the segment, as just checked.
+                let _ = unsafe { self.start.add(offset).read_volatile() };
+            }
+        }
     }
 
     /// Stores `value` in its last byte; does nothing when there is none.
