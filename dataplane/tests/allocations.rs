@@ -148,12 +148,12 @@ fn the_count_counts() {
 #[test]
 fn memory_is_served_without() {
     all_formats(&Null::new(&disk(), true).unwrap());
-    all_formats(&Ram::new(&disk(), &RamMemory::Sparse).unwrap());
+    all_formats(&Ram::new(&disk(), &RamMemory::Sparse, false).unwrap());
 }
 
 #[test]
 fn what_is_held_is_served_without() {
-    let ram = Ram::new(&disk(), &RamMemory::Sparse).unwrap();
+    let ram = Ram::new(&disk(), &RamMemory::Sparse, false).unwrap();
     let latency = Latency::For(Duration::from_micros(100));
     let latencies = Latencies {
         read: latency,

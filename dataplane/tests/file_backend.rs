@@ -114,7 +114,7 @@ fn the_ram_backend_keeps_them_too() {
         size_bytes: 8 << 20,
         ..DiskOptions::default()
     };
-    keeps_its_promises(&Ram::new(&options, &RamMemory::Sparse).unwrap());
+    keeps_its_promises(&Ram::new(&options, &RamMemory::Sparse, false).unwrap());
 }
 
 #[test]

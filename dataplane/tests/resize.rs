@@ -12,6 +12,7 @@ use pollux_dataplane::backend::{Backend, DiskError, DiskOptions, Ram, RamMemory}
 use pollux_dataplane::driver::BlockDriver;
 use pollux_dataplane::ring::RingFeatures;
 use pollux_dataplane::worker::{Answer, Command, PollMode};
+use virtio_bindings::virtio_blk::VIRTIO_BLK_T_DISCARD;
 
 const OK: u8 = 0;
 const IO_ERROR: u8 = 1;
@@ -119,7 +120,7 @@ fn a_file_has_the_length_of_its_disk() {
     let path = folder.path().join("disk");
     let memory = RamMemory::File(path.clone());
     let length = || path.metadata().unwrap().size();
-    let mut backend = Ram::new(&options(), &memory).unwrap();
+    let mut backend = Ram::new(&options(), &memory, false).unwrap();
     assert_eq!(length(), DISK_BYTES);
     resize(&mut backend, 2 * DISK_BYTES);
     assert_eq!(length(), 2 * DISK_BYTES);
@@ -131,9 +132,30 @@ fn a_file_has_the_length_of_its_disk() {
         size_bytes,
         ..options()
     };
-    Ram::new(&smaller, &memory).unwrap();
-    let refused = Ram::new(&options(), &memory).unwrap_err();
+    Ram::new(&smaller, &memory, false).unwrap();
+    let refused = Ram::new(&options(), &memory, false).unwrap_err();
     assert!(matches!(refused, DiskError::FileLength { .. }));
+}
+
+#[test]
+fn memory_that_is_taken_at_once_is_all_there_and_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("disk");
+    std::fs::write(&path, vec![7; DISK_BYTES as usize]).unwrap();
+    let taken = || path.metadata().unwrap().blocks() * 512;
+    let mut backend = Ram::new(&options(), &RamMemory::File(path.clone()), true).unwrap();
+    assert!(taken() >= DISK_BYTES);
+    resize(&mut backend, 2 * DISK_BYTES);
+    assert!(taken() >= 2 * DISK_BYTES);
+    let mut rig = rig(&backend, PollMode::Busy);
+    assert_eq!(rig.read(0, 512).data, [7; 512]);
+    // The whole of it: struct virtio_blk_discard_write_zeroes.
+    let sectors = (2 * DISK_BYTES / 512) as u32;
+    let range = [&[0; 8][..], &sectors.to_le_bytes(), &[0; 4]].concat();
+    let discarded = rig.request(VIRTIO_BLK_T_DISCARD, 0, &range, 0);
+    assert_eq!(discarded.status, OK);
+    rig.end();
+    assert!(taken() >= 2 * DISK_BYTES);
 }
 
 #[test]
@@ -142,7 +164,7 @@ fn sizes_that_a_disk_cannot_have_are_refused() {
         block_bytes: 4096,
         ..options()
     };
-    let ram = Ram::new(&large, &RamMemory::Sparse).unwrap();
+    let ram = Ram::new(&large, &RamMemory::Sparse, false).unwrap();
     let refused = |size| ram.resized(size).unwrap_err();
     assert!(matches!(refused(0), DiskError::SizeZero));
     assert!(matches!(refused(4608), DiskError::SizeUnaligned { .. }));

@@ -165,9 +165,12 @@ fn a_disk_of_large_blocks_refuses_parts_of_them_and_a_read_only_one_writes() {
         block_bytes: 4096,
         ..options()
     };
-    let backend =
-        pollux_dataplane::backend::Ram::new(&large, &pollux_dataplane::backend::RamMemory::Sparse)
-            .unwrap();
+    let backend = pollux_dataplane::backend::Ram::new(
+        &large,
+        &pollux_dataplane::backend::RamMemory::Sparse,
+        false,
+    )
+    .unwrap();
     let driver = BlockDriver::new(
         16,
         1 << 14,
@@ -194,6 +197,7 @@ fn a_disk_of_large_blocks_refuses_parts_of_them_and_a_read_only_one_writes() {
     let backend = pollux_dataplane::backend::Ram::new(
         &read_only,
         &pollux_dataplane::backend::RamMemory::Sparse,
+        false,
     )
     .unwrap();
     let driver = BlockDriver::new(

@@ -28,8 +28,15 @@ pub struct BackendSpec {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Kind {
-    Null { fill: bool, options: DiskOptions },
-    Ram(RamMemory, DiskOptions),
+    Null {
+        fill: bool,
+        options: DiskOptions,
+    },
+    Ram {
+        memory: RamMemory,
+        prealloc: bool,
+        options: DiskOptions,
+    },
     File(FileOptions),
     NvmeVfio(NvmeOptions),
 }
@@ -236,9 +243,15 @@ fn parse_ram(mut keys: Keys<'_>) -> Result<Kind, BackendSpecError> {
         (false, Some(path)) => RamMemory::File(path.into()),
         (false, None) => RamMemory::Sparse,
     };
+    let prealloc = keys.switch("prealloc", false)?;
     let options = disk_options(&mut keys, "ram")?;
-    keys.finish("ram", "size, path, hugepages, block_size, ro, serial")?;
-    Ok(Kind::Ram(memory, options))
+    let known = "size, path, hugepages, prealloc, block_size, ro, serial";
+    keys.finish("ram", known)?;
+    Ok(Kind::Ram {
+        memory,
+        prealloc,
+        options,
+    })
 }
 
 /// Takes the options that every disk without storage of its own has.
@@ -264,14 +277,14 @@ impl BackendSpec {
         match &self.kind {
             // Nothing is.
             Kind::Null { .. } | Kind::File(_) | Kind::NvmeVfio(_) => true,
-            Kind::Ram(memory, _) => matches!(memory, RamMemory::File(_)),
+            Kind::Ram { memory, .. } => matches!(memory, RamMemory::File(_)),
         }
     }
 
     /// Returns the size that was written, in bytes, if one was.
     pub fn size_bytes(&self) -> Option<u64> {
         match &self.kind {
-            Kind::Null { options, .. } | Kind::Ram(_, options) => Some(options.size_bytes),
+            Kind::Null { options, .. } | Kind::Ram { options, .. } => Some(options.size_bytes),
             Kind::File(options) => options.size_bytes,
             Kind::NvmeVfio(_) => None,
         }
@@ -292,7 +305,11 @@ impl BackendSpec {
         };
         let disk = match &self.kind {
             Kind::Null { fill, options } => Disk::Null(Null::new(&with_serial(options), *fill)?),
-            Kind::Ram(memory, options) => Disk::Ram(Ram::new(&with_serial(options), memory)?),
+            Kind::Ram {
+                memory,
+                prealloc,
+                options,
+            } => Disk::Ram(Ram::new(&with_serial(options), memory, *prealloc)?),
             Kind::File(options) => file::open(options, serial)?,
             Kind::NvmeVfio(options) => Disk::Nvme(Nvme::new(options)?),
         };
@@ -332,7 +349,7 @@ mod tests {
         assert_eq!(spec.to_string(), text);
         assert_eq!(spec.wrappers.len(), 2);
         let is_that = |memory: &RamMemory| *memory == RamMemory::File("/a:b".into());
-        assert!(matches!(&spec.kind, Kind::Ram(memory, _) if is_that(memory)));
+        assert!(matches!(&spec.kind, Kind::Ram { memory, .. } if is_that(memory)));
         let spec: BackendSpec = "delay,latency=1ms:delay,latency=1s:null,size=1M"
             .parse()
             .unwrap();

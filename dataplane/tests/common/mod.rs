@@ -199,7 +199,7 @@ pub fn options() -> DiskOptions {
 }
 
 pub fn ram() -> Ram {
-    Ram::new(&options(), &RamMemory::Sparse).unwrap()
+    Ram::new(&options(), &RamMemory::Sparse, false).unwrap()
 }
 
 /// Returns `bytes` bytes that differ from place to place and from `seed` to `seed`.

@@ -27,7 +27,7 @@ const EXAMPLE: &str =
 
 Backends:
   null,size=8G[,fill=off]       forgets writes, reads zeros (fill=off: leaves the buffer as it is)
-  ram,size=1G[,hugepages=on]    keeps data in memory
+  ram,size=1G[,hugepages=on]    keeps data in memory; prealloc=on: all of it taken at the start
   ram,size=1G,path=FILE         keeps data in the memory of a file, which outlives the daemon
   file,path=FILE[,size=1G]      a file, past the page cache (direct=off: through it);
                                 size= makes one that is not there
