@@ -281,7 +281,7 @@ impl ControlThread {
     fn set_broken(&mut self) {
         self.broken = true;
         let problem = "the kernel gave the device up after an answer took too long: detach it and \
-                       serve it again";
+                       attach it again";
         error!(device = %self.options.name, "{problem}");
         self.problem = Some(problem.into());
     }

@@ -1,6 +1,7 @@
 //! Storage that never finishes what it has, and workers that do not come back from it.
 
 mod backend;
+mod daemon;
 mod worker;
 
 use std::time::{Duration, Instant};

@@ -25,7 +25,7 @@ fn release() -> (u32, u32) {
     (next(), next())
 }
 
-fn has_api_1() -> bool {
+pub(crate) fn has_api_1() -> bool {
     release() >= (7, 0)
 }
 

@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use pollux_control::device::UmemKind;
+use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 
 use crate::guest::{Daemon, Fio, PATIENCE, Running, in_guest, pollux, read, until, write};
 use crate::vhost::{Device, PLAIN};
@@ -111,6 +113,38 @@ fn without_huge_pages_ordinary_ones_are_used_and_status_says_so() {
             shown.contains(&format!("umem      anon: {reason}")),
             "{shown}"
         );
+        daemon.stop();
+    });
+}
+
+/// Does something without the leave to lock as much memory as one likes, and to take that leave, for what it starts.
+fn without_locked_memory<T: Send>(action: impl FnOnce() -> T + Send) -> T {
+    let before = getrlimit(Resource::RLIMIT_MEMLOCK).unwrap();
+    setrlimit(Resource::RLIMIT_MEMLOCK, 1 << 20, 1 << 20).unwrap();
+    let done = std::thread::scope(|scope| {
+        // Of this thread alone.
+        let limited = scope.spawn(|| {
+            for capability in [CapabilitySet::SYS_RESOURCE, CapabilitySet::IPC_LOCK] {
+                remove_capability_from_bounding_set(capability).unwrap();
+            }
+            action()
+        });
+        limited.join().unwrap()
+    });
+    setrlimit(Resource::RLIMIT_MEMLOCK, before.0, before.1).unwrap();
+    done
+}
+
+#[test]
+fn memory_that_may_not_be_pinned_is_done_without_and_status_says_so() {
+    in_guest(|| {
+        let daemon = without_locked_memory(|| serve(&["--umem", "anon"]));
+        assert!(daemon.log().contains("memory cannot be locked"));
+        verify(&daemon).wait(3 * PATIENCE).succeeded();
+        in_use(&daemon, UmemKind::Off, 0);
+        let reason = daemon.snapshot().umem_reason.expect("a reason");
+        assert!(reason.contains("raise RLIMIT_MEMLOCK"), "{reason}");
+        assert!(daemon.log().contains(&reason), "{}", daemon.log());
         daemon.stop();
     });
 }

@@ -15,6 +15,7 @@ pub(crate) const FEATURES_OK: u8 = 8;
 pub(crate) const DRIVER_OK: u8 = 4;
 
 const BACKEND_F_IOTLB_MSG_V2: u64 = 1 << 1;
+const BACKEND_F_IOTLB_ASID: u64 = 1 << 3;
 const IOTLB_MSG_V2: u32 = 2;
 const IOTLB_UPDATE: u8 = 2;
 const IOTLB_INVALIDATE: u8 = 3;
@@ -79,8 +80,9 @@ impl Kernel {
         let file = file.unwrap_or_else(|e| panic!("{}: {e}", node.display()));
         // SAFETY: takes no argument.
         unsafe { ioctl::set_owner(file.as_raw_fd()) }.expect("VHOST_SET_OWNER");
+        let features = BACKEND_F_IOTLB_MSG_V2 | BACKEND_F_IOTLB_ASID;
         // SAFETY: the kernel reads one u64.
-        unsafe { ioctl::set_backend_features(file.as_raw_fd(), &BACKEND_F_IOTLB_MSG_V2) }
+        unsafe { ioctl::set_backend_features(file.as_raw_fd(), &features) }
             .expect("VHOST_SET_BACKEND_FEATURES");
         Self(file)
     }
@@ -193,20 +195,33 @@ impl Kernel {
 
     /// Maps all of `memory` for the device, from `iova` on.
     pub(crate) fn map(&mut self, iova: u64, memory: &SharedMemory) {
-        self.send(iova, memory.bytes(), memory.address(), IOTLB_UPDATE)
+        self.map_in(0, iova, memory);
+    }
+
+    /// Does so in address space `asid`.
+    pub(crate) fn map_in(&mut self, asid: u32, iova: u64, memory: &SharedMemory) {
+        self.send(asid, iova, memory.bytes(), memory.address(), IOTLB_UPDATE)
             .expect("VHOST_IOTLB_UPDATE");
     }
 
     /// Unmaps what was mapped there, if anything.
     pub(crate) fn unmap(&mut self, iova: u64, bytes: u64) {
-        self.send(iova, bytes, 0, IOTLB_INVALIDATE)
+        self.send(0, iova, bytes, 0, IOTLB_INVALIDATE)
             .expect("VHOST_IOTLB_INVALIDATE");
     }
 
     /// Writes one `struct vhost_msg_v2`.
-    fn send(&mut self, iova: u64, bytes: u64, address: u64, kind: u8) -> std::io::Result<()> {
+    fn send(
+        &mut self,
+        asid: u32,
+        iova: u64,
+        bytes: u64,
+        address: u64,
+        kind: u8,
+    ) -> std::io::Result<()> {
         let mut message = [0; 72];
         message[..4].copy_from_slice(&IOTLB_MSG_V2.to_ne_bytes());
+        message[4..8].copy_from_slice(&asid.to_ne_bytes());
         for (place, value) in [(8, iova), (16, bytes), (24, address)] {
             message[place..place + 8].copy_from_slice(&value.to_ne_bytes());
         }
