@@ -1,6 +1,7 @@
 //! A namespace of an NVMe controller that the kernel drives, its commands passed through (`/dev/ng0n1`): no block layer, no
 //! page cache. Whatever reaches the controller works, over PCI Express or a network.
 
+mod block_node;
 mod command;
 mod error;
 mod ioctl;
@@ -13,6 +14,7 @@ use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use block_node::block_node;
 pub use error::PassthroughError;
 use target::Namespace;
 
@@ -74,8 +76,15 @@ impl Passthrough {
             .custom_flags(libc::O_CLOEXEC)
             .open(path)
             .map_err(refuse)?;
-        let block_node =
-            block_node(path).ok_or_else(|| PassthroughError::Name { path: path.clone() })?;
+        let block_node = match ioctl::nsid(&file) {
+            Ok(nsid) => block_node(&file, nsid).map_err(|reason| PassthroughError::Examine {
+                path: path.clone(),
+                reason,
+            })?,
+            // Nothing that knows of namespaces.
+            Err(_) => None,
+        };
+        let block_node = block_node.ok_or_else(|| PassthroughError::Name { path: path.clone() })?;
         let (geometry, mut namespace) = examine(&file, options)?;
         // With an IOMMU it is less than the controller takes.
         let kernel_bytes_max = queue_limit(&block_node, "max_hw_sectors_kb").map(|kib| kib << 10);
@@ -112,12 +121,6 @@ impl Passthrough {
     pub fn release(&self) {
         self.claim.release();
     }
-}
-
-/// Returns the block device beside the character device at `path`: `/dev/nvme0n1` for `/dev/ng0n1`.
-fn block_node(path: &Path) -> Option<PathBuf> {
-    let name = path.file_name()?.to_str()?.strip_prefix("ng")?;
-    Some(path.with_file_name(format!("nvme{name}")))
 }
 
 /// Returns what the kernel tells of the queue of `block_node` as `attribute`.
@@ -227,11 +230,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_character_device_has_a_block_device_beside_it() {
-        let beside = |path: &str| block_node(Path::new(path));
-        assert_eq!(beside("/dev/ng0n1"), Some("/dev/nvme0n1".into()));
-        assert_eq!(beside("/dev/ng12n3"), Some("/dev/nvme12n3".into()));
-        assert_eq!(beside("/dev/null"), None);
+    fn it_is_for_character_devices() {
         assert!(Passthrough::is_for(Path::new("/dev/null")));
         assert!(!Passthrough::is_for(Path::new("/dev")));
     }

@@ -15,10 +15,10 @@ const PCI: &str = "0000:00:11.0";
 const MIB: usize = 1 << 20;
 
 /// A controller that vfio-pci has. At the end it is the kernel's again.
-struct Controller;
+pub(crate) struct Controller;
 
 impl Controller {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         for module in ["vfio-pci", "vfio_iommu_type1"] {
             run("modprobe", &[module]).succeeded();
         }
@@ -39,7 +39,7 @@ fn kernel_node(nsid: u32) -> PathBuf {
     namespace_node(PCI, nsid)
 }
 
-fn backend(options: &str) -> String {
+pub(crate) fn backend(options: &str) -> String {
     format!("nvme-vfio,pci={PCI},{options}")
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::path::Path;
 
 use nix::fcntl::{FallocateFlags, fallocate};
 
@@ -13,7 +14,7 @@ use crate::guest::{
 const PCI: &str = "0000:00:10.0";
 
 /// Returns the disk of namespace `nsid`.
-fn namespace(nsid: u32) -> String {
+pub(crate) fn namespace(nsid: u32) -> String {
     let node = namespace_node(PCI, nsid);
     node.to_str().expect("node names are ASCII").to_owned()
 }
@@ -48,7 +49,7 @@ impl Drop for DiskFile {
 }
 
 /// Has the kernel's driver use `count` queues that are polled.
-fn poll_queues(count: u32) {
+pub(crate) fn poll_queues(count: u32) {
     const DRIVER: &str = "/sys/bus/pci/drivers/nvme";
     write(
         "/sys/module/nvme/parameters/poll_queues",
@@ -138,9 +139,23 @@ fn memory_of_the_daemon_is_registered() {
     });
 }
 
-/// Returns the character device beside the block device `node`.
-fn passed_through(node: &str) -> String {
-    node.replace("nvme", "ng")
+/// Returns the character device beside the block device `node`: named by its controller, where that is named by its
+/// subsystem.
+pub(crate) fn passed_through(node: &str) -> String {
+    let name = Path::new(node).file_name().expect("a name");
+    let disk = Path::new("/sys/class/block").join(name).canonicalize();
+    let disk = disk.expect("a disk");
+    let (_, head) = node.rsplit_once('n').expect("a name of NVMe");
+    until("the character device", || {
+        let mut names = std::fs::read_dir(disk.parent()?)
+            .ok()?
+            .flatten()
+            .map(|entry| entry.file_name().into_string());
+        let is_it = |name: &String| name.starts_with("ng") && name.ends_with(&format!("n{head}"));
+        let found = names.find_map(|name| name.ok().filter(is_it))?;
+        let node = Path::new("/dev").join(found);
+        node.exists().then(|| node.display().to_string())
+    })
 }
 
 #[test]
