@@ -11,7 +11,8 @@ use pollux_dataplane::mem::{Direction, Iova, Segment, Translator};
 use pollux_dataplane::ring::{Chain, DeviceQueue, RingFeatures, SplitQueue};
 use proptest::prelude::*;
 use request_model::{
-    DISCARD, DISK, FLUSH, GET_ID, IN, Meaning, OUT, WRITE_ZEROES, data, disk, meaning, plan,
+    DISCARD, DISK, FLUSH, GET_ID, IN, Meaning, OUT, SECURE_ERASE, WRITE_ZEROES, data, disk,
+    meaning, plan,
 };
 
 /// Memory of a driver, and where it lies in this process.
@@ -236,7 +237,7 @@ proptest! {
         nested in prop::collection::vec(raw_descriptor(), 0..16),
         noise in prop::collection::vec(any::<u8>(), 0..256),
         head in 0..RAW_SIZE,
-        kind in prop::sample::select(vec![IN, OUT, FLUSH, GET_ID, DISCARD, WRITE_ZEROES]),
+        kind in prop::sample::select(vec![IN, OUT, FLUSH, GET_ID, DISCARD, WRITE_ZEROES, SECURE_ERASE]),
         indirect in any::<bool>(),
         disk in disk(),
     ) {
@@ -298,7 +299,9 @@ proptest! {
                         prop_assert!(first + count <= disk.capacity_sectors);
                     }
                     Meaning::GetId => prop_assert_eq!(data, into as u64 - 1),
-                    Meaning::Discard(ranges) | Meaning::WriteZeroes(ranges, _) => {
+                    Meaning::Discard(ranges)
+                    | Meaning::SecureErase(ranges)
+                    | Meaning::WriteZeroes(ranges, _) => {
                         for (first, count) in ranges {
                             prop_assert!(first + count <= disk.capacity_sectors);
                         }

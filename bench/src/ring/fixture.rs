@@ -114,6 +114,7 @@ pub(super) fn geometry() -> Geometry {
         discard_sectors_max: 0,
         write_zeroes_sectors_max: 0,
         write_zeroes_may_unmap: false,
+        secure_erase_sectors_max: 0,
         serial: [0; 20],
     }
 }

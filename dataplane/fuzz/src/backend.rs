@@ -218,7 +218,9 @@ impl BackendQueue for FuzzQueue {
                 (Some(direction), self.keep(from, range, direction))
             }
             Operation::Flush => (None, Kept::new()),
-            Operation::Discard(ranges) | Operation::WriteZeroes { ranges, .. } => {
+            Operation::Discard(ranges)
+            | Operation::SecureErase(ranges)
+            | Operation::WriteZeroes { ranges, .. } => {
                 for &range in ranges {
                     let checked = self.geometry.range(range.first, range.count);
                     assert_eq!(checked, Some(range), "off the disk");

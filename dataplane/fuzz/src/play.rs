@@ -71,6 +71,7 @@ impl Stage {
                 discard_sectors_max: 64,
                 write_zeroes_sectors_max: 64,
                 write_zeroes_may_unmap: true,
+                secure_erase_sectors_max: 64,
                 serial: [b's'; SERIAL_BYTES],
             },
         }

@@ -16,7 +16,18 @@ const FLUSH: u32 = 4;
 const GET_ID: u32 = 8;
 const DISCARD: u32 = 11;
 const WRITE_ZEROES: u32 = 13;
-const KINDS: [u32; 8] = [IN, OUT, IN, OUT, FLUSH, GET_ID, DISCARD, WRITE_ZEROES];
+const SECURE_ERASE: u32 = 14;
+const KINDS: [u32; 9] = [
+    IN,
+    OUT,
+    IN,
+    OUT,
+    FLUSH,
+    GET_ID,
+    DISCARD,
+    WRITE_ZEROES,
+    SECURE_ERASE,
+];
 
 const OK: u8 = 0;
 const IO_ERROR: u8 = 1;
@@ -89,7 +100,7 @@ impl Requests {
         let bytes = match kind {
             IN | OUT => u32::from(data & 3) % 3 * 512,
             GET_ID => 8 + u32::from(data & 3) * 8,
-            DISCARD | WRITE_ZEROES => 16,
+            DISCARD | WRITE_ZEROES | SECURE_ERASE => 16,
             _ => 0,
         };
         let sector = u64::from(sector) % (CAPACITY_SECTORS + 4);
@@ -109,7 +120,7 @@ impl Requests {
         memory.write(slot.status, &[NO_STATUS]);
         let content = match kind {
             OUT => vec![ticket as u8 + 1; bytes as usize],
-            DISCARD | WRITE_ZEROES => [sector, 1].map(u64::to_le_bytes).concat(),
+            DISCARD | WRITE_ZEROES | SECURE_ERASE => [sector, 1].map(u64::to_le_bytes).concat(),
             _ => vec![0; bytes as usize],
         };
         memory.write(request.data, &content);

@@ -34,6 +34,8 @@ bitflags! {
         const DISCARD = 1 << 3;
         /// Zeroes that are written.
         const WRITE_ZEROES = 1 << 4;
+        /// Secure erases.
+        const SECURE_ERASE = 1 << 5;
     }
 }
 
@@ -86,6 +88,7 @@ impl FailureRule {
             Operation::Flush => (OperationKinds::FLUSH, &[][..]),
             Operation::Discard(ranges) => (OperationKinds::DISCARD, *ranges),
             Operation::WriteZeroes { ranges, .. } => (OperationKinds::WRITE_ZEROES, *ranges),
+            Operation::SecureErase(ranges) => (OperationKinds::SECURE_ERASE, *ranges),
         };
         let touches = |bytes: &Range<u64>, range: &SectorRange| {
             let start = range.start_bytes();

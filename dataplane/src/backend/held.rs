@@ -55,6 +55,7 @@ enum Verb {
     Write(SectorRange),
     Flush,
     Discard,
+    SecureErase,
     WriteZeroes { unmap: bool },
 }
 
@@ -208,6 +209,7 @@ impl Verb {
             Self::Write(range) => Operation::Write { range, from: data },
             Self::Flush => Operation::Flush,
             Self::Discard => Operation::Discard(ranges),
+            Self::SecureErase => Operation::SecureErase(ranges),
             Self::WriteZeroes { unmap } => Operation::WriteZeroes { ranges, unmap },
         }
     }
@@ -219,6 +221,7 @@ fn parts<'a>(operation: &Operation<'a, 'a>) -> (Verb, Data<'a, 'a>, &'a [SectorR
         Operation::Write { range, from } => (Verb::Write(range), from, &[]),
         Operation::Flush => (Verb::Flush, &[], &[]),
         Operation::Discard(ranges) => (Verb::Discard, &[], ranges),
+        Operation::SecureErase(ranges) => (Verb::SecureErase, &[], ranges),
         Operation::WriteZeroes { ranges, unmap } => (Verb::WriteZeroes { unmap }, &[], ranges),
     }
 }

@@ -166,6 +166,7 @@ impl DiskOptions {
             discard_sectors_max: range_sectors_max,
             write_zeroes_sectors_max: range_sectors_max,
             write_zeroes_may_unmap: true,
+            secure_erase_sectors_max: 0,
             serial: serial(&self.serial)?,
         })
     }

@@ -66,7 +66,11 @@ impl Ram {
         memory: &RamMemory,
         prealloc: bool,
     ) -> Result<Self, DiskError> {
-        let geometry = options.geometry()?;
+        let mut geometry = options.geometry()?;
+        if !matches!(memory, RamMemory::File(_)) {
+            // A file system may keep copies; this memory has none.
+            geometry.secure_erase_sectors_max = geometry.write_zeroes_sectors_max;
+        }
         let size_bytes = options.size_bytes;
         let reach_bytes = reach_bytes(size_bytes)?;
         let refuse = |reason: String| refused(size_bytes, memory, reason);
@@ -301,6 +305,12 @@ impl Disk {
         )
     }
 
+    /// Overwrites it, before the pages go to others.
+    fn secure_erase(&self, range: SectorRange) -> nix::Result<()> {
+        self.write_zeroes(range, false)?;
+        self.discard(range)
+    }
+
     fn write_zeroes(&self, range: SectorRange, unmap: bool) -> nix::Result<()> {
         if unmap && self.sparse {
             return self.discard(range);
@@ -323,6 +333,9 @@ impl BackendQueue for RamQueue {
             Operation::Discard(ranges) => ranges
                 .iter()
                 .try_for_each(|range| self.disk.discard(*range)),
+            Operation::SecureErase(ranges) => ranges
+                .iter()
+                .try_for_each(|range| self.disk.secure_erase(*range)),
             Operation::WriteZeroes { ranges, unmap } => ranges
                 .iter()
                 .try_for_each(|range| self.disk.write_zeroes(*range, unmap)),

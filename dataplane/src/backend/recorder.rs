@@ -26,6 +26,7 @@ impl Accepted {
             Operation::Write { range, from } => ("write", vec![range], place(from)),
             Operation::Flush => ("flush", vec![], vec![]),
             Operation::Discard(ranges) => ("discard", ranges.to_vec(), vec![]),
+            Operation::SecureErase(ranges) => ("secure_erase", ranges.to_vec(), vec![]),
             Operation::WriteZeroes {
                 ranges,
                 unmap: true,

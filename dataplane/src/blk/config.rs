@@ -32,6 +32,11 @@ impl ConfigSpace {
             space.put(40, &(RANGES_MAX as u32).to_le_bytes());
             space.put(44, &(geometry.block_bytes / 512).to_le_bytes());
         }
+        if geometry.secure_erase_sectors_max > 0 {
+            space.put(60, &geometry.secure_erase_sectors_max.to_le_bytes());
+            space.put(64, &(RANGES_MAX as u32).to_le_bytes());
+            space.put(68, &(geometry.block_bytes / 512).to_le_bytes());
+        }
         if geometry.write_zeroes_sectors_max > 0 {
             space.put(48, &geometry.write_zeroes_sectors_max.to_le_bytes());
             space.put(52, &(WRITE_ZEROES_RANGES_MAX as u32).to_le_bytes());
@@ -83,6 +88,7 @@ pub(crate) mod tests {
             discard_sectors_max: 0x1000,
             write_zeroes_sectors_max: 0x2000,
             write_zeroes_may_unmap: true,
+            secure_erase_sectors_max: 0x3000,
             serial: *b"0123456789abcdefghij",
         }
     }
@@ -118,5 +124,8 @@ pub(crate) mod tests {
         assert_eq!(u32_at(offset_of!(C, max_write_zeroes_sectors)), 0x2000);
         assert_eq!(u32_at(offset_of!(C, max_write_zeroes_seg)), 1);
         assert_eq!(bytes[offset_of!(C, write_zeroes_may_unmap)], 1);
+        assert_eq!(u32_at(offset_of!(C, max_secure_erase_sectors)), 0x3000);
+        assert_eq!(u32_at(offset_of!(C, max_secure_erase_seg)), 256);
+        assert_eq!(u32_at(offset_of!(C, secure_erase_sector_alignment)), 8);
     }
 }

@@ -28,6 +28,8 @@ bitflags::bitflags! {
         const DISCARD = 1 << blk::VIRTIO_BLK_F_DISCARD;
         /// WRITE_ZEROES works.
         const WRITE_ZEROES = 1 << blk::VIRTIO_BLK_F_WRITE_ZEROES;
+        /// SECURE_ERASE works.
+        const SECURE_ERASE = 1 << blk::VIRTIO_BLK_F_SECURE_ERASE;
         /// Indirect descriptor tables.
         const INDIRECT_DESC = RingFeatures::INDIRECT_DESC.bits();
         /// Event indexes.
@@ -102,6 +104,10 @@ impl Features {
                 writable && geometry.write_zeroes_sectors_max > 0,
                 Self::WRITE_ZEROES,
             )
+            | when(
+                writable && geometry.secure_erase_sectors_max > 0,
+                Self::SECURE_ERASE,
+            )
     }
 
     /// Returns the bits `accepted` by a driver out of `self`, with all that are `needed`.
@@ -133,7 +139,8 @@ mod tests {
     fn offers_what_the_disk_can_do() {
         let disk = geometry();
         let offered = Features::offered(&disk, 2, RingFeatures::empty());
-        assert!(offered.contains(Features::MQ | Features::DISCARD | Features::WRITE_ZEROES));
+        let erasing = Features::DISCARD | Features::WRITE_ZEROES | Features::SECURE_ERASE;
+        assert!(offered.contains(Features::MQ | erasing));
         assert!(!offered.intersects(Features::RO | Features::FLUSH | Features::EVENT_IDX));
         let read_only = Geometry {
             read_only: true,
@@ -142,7 +149,7 @@ mod tests {
         };
         let offered = Features::offered(&read_only, 1, RingFeatures::all());
         assert!(offered.contains(Features::RO | Features::FLUSH | Features::RING_PACKED));
-        assert!(!offered.intersects(Features::MQ | Features::DISCARD | Features::WRITE_ZEROES));
+        assert!(!offered.intersects(Features::MQ | erasing));
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub struct Geometry {
     pub write_zeroes_sectors_max: u32,
     /// WRITE_ZEROES may deallocate.
     pub write_zeroes_may_unmap: bool,
+    /// Sectors in one range of SECURE_ERASE; 0 when it is not supported.
+    pub secure_erase_sectors_max: u32,
     /// The answer to GET_ID, padded with zeros.
     pub serial: [u8; SERIAL_BYTES],
 }

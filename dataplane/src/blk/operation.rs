@@ -27,6 +27,8 @@ pub enum Operation<'chain, 'table> {
     Flush,
     /// The contents of these ranges are no longer needed.
     Discard(&'chain [SectorRange]),
+    /// The contents of these ranges, whole blocks, and every copy of them on the storage are gone for good.
+    SecureErase(&'chain [SectorRange]),
     /// These ranges read as zeros from now on.
     WriteZeroes {
         /// Whole blocks on the disk.
@@ -41,7 +43,7 @@ impl Operation<'_, '_> {
     pub fn data_bytes(&self) -> u64 {
         match self {
             Self::Read { range, .. } | Self::Write { range, .. } => range.bytes(),
-            Self::Flush | Self::Discard(_) | Self::WriteZeroes { .. } => 0,
+            Self::Flush | Self::Discard(_) | Self::SecureErase(_) | Self::WriteZeroes { .. } => 0,
         }
     }
 }

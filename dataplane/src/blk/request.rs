@@ -3,7 +3,8 @@
 use arrayvec::ArrayVec;
 use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_GET_ID, VIRTIO_BLK_T_IN,
-    VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_WRITE_ZEROES, VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
+    VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_SECURE_ERASE, VIRTIO_BLK_T_WRITE_ZEROES,
+    VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
 };
 
 use super::{Data, Geometry, Operation, SectorRange, Status};
@@ -14,7 +15,7 @@ use crate::ring::{Chain, DriverFault};
 const HEADER_BYTES: usize = 16;
 const RANGE_BYTES: usize = 16;
 
-/// Room for the ranges of one DISCARD or WRITE_ZEROES request.
+/// Room for the ranges of one DISCARD, SECURE_ERASE or WRITE_ZEROES request.
 pub type Ranges = ArrayVec<SectorRange, RANGES_MAX>;
 
 /// A request that can be carried out or answered.
@@ -125,6 +126,9 @@ fn parse_any<'chain, 'table>(
         VIRTIO_BLK_T_DISCARD if geometry.discard_sectors_max > 0 => {
             return Ok(discard(out, ranges, geometry));
         }
+        VIRTIO_BLK_T_SECURE_ERASE if geometry.secure_erase_sectors_max > 0 => {
+            return Ok(secure_erase(out, ranges, geometry));
+        }
         VIRTIO_BLK_T_WRITE_ZEROES if geometry.write_zeroes_sectors_max > 0 => {
             return Ok(write_zeroes(out, ranges, geometry));
         }
@@ -234,6 +238,34 @@ fn discard<'chain, 'table>(
     }
 }
 
+fn secure_erase<'chain, 'table>(
+    data: Data<'_, '_>,
+    ranges: &'chain mut Ranges,
+    geometry: &Geometry,
+) -> Request<'chain, 'table> {
+    let allowed = Allowed {
+        ranges_max: RANGES_MAX,
+        sectors_max: geometry.secure_erase_sectors_max,
+        flags: 0,
+    };
+    if data.is_empty() {
+        // Linux takes requests of an even type for reads, and offers the ranges of this one to be written
+        // (virtblk_add_req in drivers/block/virtio_blk.c). VDUSE does not even copy them then.
+        return Request::Answer(Status::Unsupported);
+    }
+    match read_ranges(data, ranges, geometry, allowed) {
+        Err(status) => Request::Answer(status),
+        // What is left of a block that is asked for in part would be a promise broken.
+        Ok(_) if !are_whole(ranges, geometry) => Request::Answer(Status::IoError),
+        Ok(_) => Request::Operation(Operation::SecureErase(ranges)),
+    }
+}
+
+fn are_whole(ranges: &Ranges, geometry: &Geometry) -> bool {
+    let is_whole = |range: &SectorRange| geometry.blocks(range.first, range.bytes()).is_some();
+    ranges.iter().all(is_whole)
+}
+
 fn write_zeroes<'chain, 'table>(
     data: Data<'_, '_>,
     ranges: &'chain mut Ranges,
@@ -247,8 +279,7 @@ fn write_zeroes<'chain, 'table>(
     match read_ranges(data, ranges, geometry, allowed) {
         Err(status) => Request::Answer(status),
         Ok(flags) => {
-            let whole = |range: &SectorRange| geometry.blocks(range.first, range.bytes()).is_some();
-            if !ranges.iter().all(whole) {
+            if !are_whole(ranges, geometry) {
                 return Request::Answer(Status::IoError);
             }
             let unmap = flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP != 0;

@@ -11,6 +11,7 @@ pub const OUT: u32 = 1;
 pub const FLUSH: u32 = 4;
 pub const GET_ID: u32 = 8;
 pub const DISCARD: u32 = 11;
+pub const SECURE_ERASE: u32 = 14;
 pub const WRITE_ZEROES: u32 = 13;
 
 /// What the device is to do, in numbers only.
@@ -20,6 +21,7 @@ pub enum Meaning {
     Write(u64, u64),
     Flush,
     Discard(Vec<(u64, u64)>),
+    SecureErase(Vec<(u64, u64)>),
     WriteZeroes(Vec<(u64, u64)>, bool),
     GetId,
     IoError,
@@ -64,6 +66,7 @@ impl Plan {
             FLUSH => Some(Meaning::Flush),
             GET_ID => Some(Meaning::GetId),
             DISCARD if disk.discard_sectors_max > 0 => return self.discard(disk),
+            SECURE_ERASE if disk.secure_erase_sectors_max > 0 => return self.secure_erase(disk),
             WRITE_ZEROES if disk.write_zeroes_sectors_max > 0 => return self.write_zeroes(disk),
             _ => Some(Meaning::Unsupported),
         };
@@ -114,23 +117,44 @@ impl Plan {
         Meaning::Discard(ranges.collect())
     }
 
+    fn secure_erase(&self, disk: &Geometry) -> Meaning {
+        if self.out.is_empty() {
+            return Meaning::Unsupported;
+        }
+        let limits = (256, disk.secure_erase_sectors_max, 0);
+        match self.whole_entries(disk, limits) {
+            Ok((ranges, _)) => Meaning::SecureErase(ranges),
+            Err(answer) => answer,
+        }
+    }
+
     fn write_zeroes(&self, disk: &Geometry) -> Meaning {
-        let entries = match self.entries(disk, (1, disk.write_zeroes_sectors_max, 1)) {
-            Ok(entries) => entries,
-            Err(answer) => return answer,
-        };
+        let limits = (1, disk.write_zeroes_sectors_max, 1);
+        match self.whole_entries(disk, limits) {
+            Ok((ranges, unmap)) => Meaning::WriteZeroes(ranges, unmap),
+            Err(answer) => answer,
+        }
+    }
+
+    /// The entries as ranges of whole blocks, and whether all have the flag.
+    fn whole_entries(
+        &self,
+        disk: &Geometry,
+        limits: (usize, u32, u32),
+    ) -> Result<(Vec<(u64, u64)>, bool), Meaning> {
+        let entries = self.entries(disk, limits)?;
         let block = u64::from(disk.block_bytes) / 512;
         let whole = |&(first, count, _): &Entry| {
             first.is_multiple_of(block) && u64::from(count).is_multiple_of(block)
         };
         if !entries.iter().all(whole) {
-            return Meaning::IoError;
+            return Err(Meaning::IoError);
         }
-        let unmap = entries.iter().all(|&(_, _, flags)| flags == 1);
+        let flagged = entries.iter().all(|&(_, _, flags)| flags == 1);
         let ranges = entries
             .iter()
             .map(|&(first, count, _)| (first, count.into()));
-        Meaning::WriteZeroes(ranges.collect(), unmap)
+        Ok((ranges.collect(), flagged))
     }
 }
 
@@ -145,6 +169,7 @@ pub fn meaning(request: &Request<'_, '_>) -> Meaning {
         }
         Request::Operation(Operation::Flush) => Meaning::Flush,
         Request::Operation(Operation::Discard(ranges)) => Meaning::Discard(pairs(ranges)),
+        Request::Operation(Operation::SecureErase(ranges)) => Meaning::SecureErase(pairs(ranges)),
         Request::Operation(Operation::WriteZeroes { ranges, unmap }) => {
             Meaning::WriteZeroes(pairs(ranges), *unmap)
         }
@@ -174,6 +199,7 @@ pub const DISK: Geometry = Geometry {
     discard_sectors_max: 0,
     write_zeroes_sectors_max: 0,
     write_zeroes_may_unmap: true,
+    secure_erase_sectors_max: 0,
     serial: [b's'; 20],
 };
 
@@ -184,22 +210,25 @@ pub fn disk() -> impl Strategy<Value = Geometry> {
     (
         block_bytes,
         prop::bool::weighted(0.2),
-        limit.clone(),
-        limit,
+        [limit.clone(), limit.clone(), limit],
         capacity,
     )
-        .prop_map(
-            |(block_bytes, read_only, discard_sectors_max, write_zeroes_sectors_max, capacity)| {
-                Geometry {
-                    capacity_sectors: capacity,
-                    block_bytes,
-                    read_only,
-                    discard_sectors_max,
-                    write_zeroes_sectors_max,
-                    ..DISK
-                }
-            },
-        )
+        .prop_map(|(block_bytes, read_only, limits, capacity_sectors)| {
+            let [
+                discard_sectors_max,
+                write_zeroes_sectors_max,
+                secure_erase_sectors_max,
+            ] = limits;
+            Geometry {
+                capacity_sectors,
+                block_bytes,
+                read_only,
+                discard_sectors_max,
+                write_zeroes_sectors_max,
+                secure_erase_sectors_max,
+                ..DISK
+            }
+        })
 }
 
 /// Sectors at and around every edge.
@@ -248,7 +277,7 @@ fn payload() -> impl Strategy<Value = Vec<u8>> {
 prop_compose! {
     pub fn plan()(
         kind in prop_oneof![
-            8 => prop::sample::select(vec![IN, OUT, FLUSH, GET_ID, DISCARD, WRITE_ZEROES]),
+            8 => prop::sample::select(vec![IN, OUT, FLUSH, GET_ID, DISCARD, WRITE_ZEROES, SECURE_ERASE]),
             1 => any::<u32>(),
         ],
         sector in sector(),

@@ -129,6 +129,7 @@ pub(crate) fn keeps_its_promises(backend: &impl Backend) {
     queues_see_one_disk(backend);
     many_at_once(backend);
     zeroes_and_discards(backend);
+    erases(backend);
     abandons(backend);
 }
 
@@ -300,6 +301,33 @@ fn zeroes_and_discards(backend: &impl Backend) {
         let kept = found[at.clone()] == written[at.clone()];
         let zeroed = ranges.iter().any(is_in) && found[at].iter().all(|byte| *byte == 0);
         assert!(kept || zeroed, "block {place}");
+    }
+}
+
+/// What is erased is gone, and nothing else.
+fn erases(backend: &impl Backend) {
+    let mut rig = Rig::new(backend);
+    let block = rig.geometry.block_bytes as usize;
+    let sectors = block as u64 / SECTOR_BYTES;
+    let bytes = 64 * block;
+    rig.fill(0, &pattern(19, bytes));
+    assert_eq!(rig.write(0, &[(0, bytes)]), Outcome::Done);
+    let ranges = [(4, 8), (32, 1), (50, 0)].map(|(first, count)| SectorRange {
+        first: first * sectors,
+        count: count * sectors,
+    });
+    let outcome = rig.carry_out(Operation::SecureErase(&ranges));
+    assert_eq!(rig.read(0, &[(1 << 20, bytes)]), Outcome::Done);
+    let (found, written) = (rig.bytes(1 << 20, bytes), pattern(19, bytes));
+    if rig.geometry.secure_erase_sectors_max == 0 {
+        assert_ne!(outcome, Outcome::Done);
+        return assert!(found == written);
+    }
+    assert_eq!(outcome, Outcome::Done);
+    for place in 0..64 {
+        let at = place * block..(place + 1) * block;
+        let is_erased = (4..12).contains(&place) || place == 32;
+        assert_eq!(found[at.clone()] != written[at], is_erased, "block {place}");
     }
 }
 

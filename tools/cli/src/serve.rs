@@ -48,7 +48,8 @@ Before any of them, and before each other, to try what slow, failing and limited
                                 reads, or all the rest, alone)
   error,rate=0.01:BACKEND       fails requests in place of the backend, each with this probability
                                 (or 1/100); without rate= each; sticky=on: all from the first on
-    op=read+write               only these of read, write, flush, discard, write_zeroes
+    op=read+write               only these of read, write, flush, discard, write_zeroes,
+                              secure_erase
     range=1M..2M                only those that touch these bytes; a flush has none
     kind=io                     or nospace, timeout, unsupported; drivers tell only the last apart
   throttle,iops=1000:BACKEND    passes on so many requests a second, of all queues together, and

@@ -71,7 +71,7 @@ pub enum WrapperError {
     ErrorKind(String),
     /// Not an operation.
     #[error(
-        "op={0} is no operation: use read, write, flush, discard or write_zeroes, several as read+write"
+        "op={0} is no operation: use read, write, flush, discard, write_zeroes or secure_erase, several as read+write"
     )]
     Operation(String),
     /// Not a range.

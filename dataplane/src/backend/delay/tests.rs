@@ -214,6 +214,7 @@ proptest! {
                 1 => Operation::Write { range, from: &data },
                 2 => Operation::Flush,
                 3 => Operation::Discard(&ranges),
+                4 => Operation::SecureErase(&ranges),
                 _ => Operation::WriteZeroes { ranges: &ranges, unmap: parts % 2 == 0 },
             };
             expected.push(Accepted::of(token, operation));

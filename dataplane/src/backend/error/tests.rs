@@ -109,6 +109,7 @@ fn only_the_kinds_that_were_named_fail() {
         (OperationKinds::FLUSH, "flush"),
         (OperationKinds::DISCARD, "discard"),
         (OperationKinds::WRITE_ZEROES, "unmap"),
+        (OperationKinds::SECURE_ERASE, "secure_erase"),
     ];
     for (named, name) in all {
         let (disk, _, mut queue) = open(FailureRule {
@@ -121,6 +122,7 @@ fn only_the_kinds_that_were_named_fail() {
             Operation::Write { range, from: &[] },
             Operation::Flush,
             Operation::Discard(&[]),
+            Operation::SecureErase(&[]),
             Operation::WriteZeroes {
                 ranges: &[],
                 unmap: true,

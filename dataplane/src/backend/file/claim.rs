@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 
 use nix::fcntl::{Flock, FlockArg};
 
@@ -19,7 +19,7 @@ pub(in crate::backend) struct Claim(Mutex<Option<Held>>);
 #[derive(Debug)]
 enum Held {
     /// Opened with O_EXCL, which the kernel refuses while it is mounted or opened like that.
-    Device { _file: File },
+    Device(File),
     /// Locked: several may if all only read.
     File { _lock: Flock<File> },
 }
@@ -47,22 +47,30 @@ impl Claim {
     }
 
     fn hold(&self, take: impl FnOnce() -> Result<Held, FileError>) -> Result<(), FileError> {
-        let mut held = self
-            .0
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut held = self.held();
         if held.is_none() {
             *held = Some(take()?);
         }
         Ok(())
     }
 
+    /// Does something through the file that holds a device; through `other` where none does.
+    pub(super) fn through<T>(&self, other: &File, action: impl FnOnce(&File) -> T) -> T {
+        match &*self.held() {
+            Some(Held::Device(file)) => action(file),
+            _ => action(other),
+        }
+    }
+
     /// Lets go of it.
     pub(in crate::backend) fn release(&self) {
-        *self
-            .0
+        *self.held() = None;
+    }
+
+    fn held(&self) -> MutexGuard<'_, Option<Held>> {
+        self.0
             .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner()) = None;
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
@@ -73,7 +81,7 @@ fn device(path: &Path, read_only: bool) -> Result<Held, FileError> {
         .custom_flags(libc::O_EXCL | libc::O_CLOEXEC)
         .open(path)
     {
-        Ok(file) => Ok(Held::Device { _file: file }),
+        Ok(file) => Ok(Held::Device(file)),
         Err(reason) if reason.raw_os_error() == Some(libc::EBUSY) => Err(FileError::InUse {
             path: path.into(),
             reason: "it is mounted, or another program holds it; unmount it, or end that",

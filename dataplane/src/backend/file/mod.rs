@@ -4,6 +4,7 @@
 //! block sizes, limits, whether it has a volatile cache.
 
 pub(super) mod claim;
+mod erase;
 mod error;
 mod storage;
 mod target;
@@ -19,7 +20,6 @@ use super::memory_disk::{resized, serial, whole_blocks};
 use super::uring::{RingOptions, UringQueue};
 use super::{Backend, DiskError};
 use crate::blk::{Geometry, SECTOR_BYTES};
-use claim::Claim;
 use storage::Storage;
 
 /// Sectors of one discard or zero range, at most: whole blocks below 2 GiB, so that ranges count in 32 bits.
@@ -57,7 +57,6 @@ pub struct FileDisk {
     options: FileOptions,
     geometry: Geometry,
     storage: Arc<Storage>,
-    claim: Claim,
 }
 
 impl FileDisk {
@@ -81,7 +80,6 @@ impl FileDisk {
             geometry: Geometry::default(),
             options: options.clone(),
             storage: Arc::new(storage),
-            claim: Claim::default(),
         };
         disk.geometry = match options.is_block {
             true => disk.device_geometry()?,
@@ -96,13 +94,14 @@ impl FileDisk {
     ///
     /// [`DiskError`] when another serves it, or it is mounted.
     pub fn claim(&self) -> Result<(), DiskError> {
-        let claimed = self.claim.take(&self.storage, self.options.read_only);
+        let claim = &self.storage.claim;
+        let claimed = claim.take(&self.storage, self.options.read_only);
         claimed.map_err(Into::into)
     }
 
     /// Lets go of the storage, for another process that serves it from here on.
     pub fn release(&self) {
-        self.claim.release();
+        self.storage.claim.release();
     }
 
     /// Returns the file, whose length may have changed.
@@ -176,6 +175,8 @@ impl FileDisk {
             discard_sectors_max: RANGE_SECTORS_MAX,
             write_zeroes_sectors_max: RANGE_SECTORS_MAX,
             write_zeroes_may_unmap: true,
+            // A file system keeps copies that nobody knows of.
+            secure_erase_sectors_max: 0,
             serial: self.serial("")?,
         })
     }
@@ -220,6 +221,10 @@ impl FileDisk {
             discard_sectors_max: sectors(queue.discard_bytes_max),
             write_zeroes_sectors_max: sectors(queue.write_zeroes_bytes_max),
             write_zeroes_may_unmap: queue.discard_bytes_max > 0,
+            secure_erase_sectors_max: match erase::is_supported(&self.storage.file) {
+                true => erase::SECTORS_MAX,
+                false => 0,
+            },
             serial: self.serial(&queue.serial)?,
         })
     }

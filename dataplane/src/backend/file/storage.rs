@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, StatxFlags, statx};
 
 use super::FileError;
+use super::claim::Claim;
 
 /// Blocks of a disk that say nothing of themselves.
 const BLOCK_BYTES: usize = 512;
@@ -18,6 +19,7 @@ pub struct Storage {
     pub(super) file: File,
     pub(super) path: PathBuf,
     pub(super) is_block: bool,
+    pub(super) claim: Claim,
     /// Where a buffer may begin for direct I/O: at a multiple of this.
     pub(super) align_bytes: usize,
     /// What the length of a buffer and a place in the storage are multiples of; 1 without direct I/O.
@@ -74,6 +76,7 @@ impl Storage {
             is_block: kind.is_block_device(),
             path: path.to_owned(),
             file,
+            claim: Claim::default(),
             align_bytes: 1,
             block_bytes: 1,
         };

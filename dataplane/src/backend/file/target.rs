@@ -2,10 +2,14 @@
 
 use io_uring::types::FsyncFlags;
 use io_uring::{cqueue, opcode, squeue};
+use nix::errno::Errno;
 
+use super::erase;
 use super::storage::Storage;
+use crate::backend::Outcome;
 use crate::backend::uring::{Ended, FILE, Limits, Part, Progress, Request, Target};
 use crate::backend::verb::Verb;
+use crate::blk::SectorRange;
 
 /// The kernel takes no more buffers in one call (UIO_MAXIOV).
 const PART_PIECES_MAX: usize = 1024;
@@ -50,6 +54,22 @@ impl Target for Storage {
                 allocate(libc::FALLOC_FL_PUNCH_HOLE)
             }
             Verb::WriteZeroes { unmap: false } => allocate(libc::FALLOC_FL_ZERO_RANGE),
+        }
+    }
+
+    fn secure_erase(&self, ranges: &[SectorRange]) -> Outcome {
+        // The kernel lets nobody erase what another file holds. No other thread is there to be waited for.
+        let erased = self.claim.through(&self.file, |file| {
+            ranges
+                .iter()
+                .try_for_each(|range| erase::secure_erase(file, *range))
+        });
+        match erased {
+            Ok(()) => Outcome::Done,
+            Err(Errno::EOPNOTSUPP) => Outcome::Unsupported,
+            Err(errno) => Outcome::Failed {
+                errno: errno as i32,
+            },
         }
     }
 

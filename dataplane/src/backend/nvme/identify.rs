@@ -159,6 +159,8 @@ pub(in crate::backend) fn disk(
             zeroes_bytes_max / SECTOR_BYTES,
         ),
         write_zeroes_may_unmap: namespace.zeroes_deallocate,
+        // NVMe erases namespaces (Sanitize, Format NVM), no ranges of them.
+        secure_erase_sectors_max: 0,
         serial: controller.serial,
     };
     let limits = Limits {

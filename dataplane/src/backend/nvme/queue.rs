@@ -356,7 +356,10 @@ impl BackendQueue for NvmeQueue {
             return Submission::Busy;
         };
         let request = &mut self.requests[usize::from(index)];
-        request.begin(token, &operation);
+        if !request.begin(token, &operation) {
+            self.free_requests.push(index);
+            return Submission::Complete(Outcome::Unsupported);
+        }
         if request.is_issued() {
             // It asks for nothing.
             self.end_request(index);

@@ -54,15 +54,16 @@ impl Request {
         }
     }
 
-    /// Becomes `operation`, to be known as `token`.
+    /// Becomes `operation`, to be known as `token`. Returns whether a namespace can do that.
     #[inline]
-    pub(super) fn begin(&mut self, token: Token, operation: &Operation<'_, '_>) {
+    pub(super) fn begin(&mut self, token: Token, operation: &Operation<'_, '_>) -> bool {
         let (verb, range, data, ranges): (Verb, Option<SectorRange>, Data<'_, '_>, &[_]) =
             match *operation {
                 Operation::Read { range, into } => (Verb::Read, Some(range), into, &[]),
                 Operation::Write { range, from } => (Verb::Write, Some(range), from, &[]),
                 Operation::Flush => (Verb::Flush, None, &[], &[]),
                 Operation::Discard(ranges) => (Verb::Discard, None, &[], ranges),
+                Operation::SecureErase(_) => return false,
                 Operation::WriteZeroes { ranges, unmap } => {
                     (Verb::WriteZeroes { unmap }, None, &[], ranges)
                 }
@@ -75,6 +76,7 @@ impl Request {
         self.ranges
             .extend(ranges.iter().copied().filter(|range| range.count > 0));
         self.restart();
+        true
     }
 
     /// Goes back to its start: the device has none of its commands.

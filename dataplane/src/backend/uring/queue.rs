@@ -260,6 +260,9 @@ impl<T: Target> BackendQueue for UringQueue<T> {
                 return Submission::Complete(Outcome::Done);
             }
             Operation::Discard(ranges) => self.ranged(Verb::Discard, ranges),
+            Operation::SecureErase(ranges) => {
+                return Submission::Complete(self.target.secure_erase(ranges));
+            }
             Operation::WriteZeroes { ranges, unmap } => {
                 self.ranged(Verb::WriteZeroes { unmap }, ranges)
             }

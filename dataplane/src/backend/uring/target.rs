@@ -3,6 +3,8 @@
 use io_uring::{cqueue, squeue};
 
 use super::request::{Limits, Part, Progress, Request};
+use crate::backend::Outcome;
+use crate::blk::SectorRange;
 
 /// What became of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +26,11 @@ pub(in crate::backend) trait Target: std::fmt::Debug + Send + Sync {
     /// Returns the entry that does what is next of `request`, with the data in `part`; if `durable`, a write that
     /// completes does not get lost.
     fn entry(&self, request: &mut Request, part: Part, durable: bool) -> Self::Submission;
+
+    /// Erases `ranges` for good before it returns, since io_uring cannot.
+    fn secure_erase(&self, _ranges: &[SectorRange]) -> Outcome {
+        Outcome::Unsupported
+    }
 
     /// Returns what `result` of such an entry means.
     fn ended(&self, request: &mut Request, result: i32) -> Ended;

@@ -9,6 +9,7 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use crate::guest::{
     Daemon, Fio, PATIENCE, Running, in_guest, leftovers, namespace_node, pollux, run, until, write,
 };
+use crate::vhost::{self, Device, PLAIN};
 
 /// The controller that these tests use.
 const PCI: &str = "0000:00:10.0";
@@ -375,6 +376,41 @@ fn a_file_that_grew_is_resized_to_what_it_is() {
             "{}",
             refused.stderr
         );
+        daemon.stop();
+    });
+}
+
+/// Fills the first eight sectors and erases four of them for good, as a guest's driver. Returns the answer, and what
+/// the eight are then.
+fn erase(daemon: &Daemon) -> (u8, [u8; 4096]) {
+    let mut device = Device::start(&daemon.node(), 1, PLAIN | vhost::F_SECURE_ERASE);
+    let mut bytes = [7; 4096];
+    assert_eq!(device.request(0, vhost::OUT, 0, &mut bytes), 0);
+    let mut range = [2_u64.to_le_bytes(), 4_u64.to_le_bytes()].concat();
+    let status = device.request(0, vhost::SECURE_ERASE, 0, &mut range);
+    assert_eq!(device.request(0, vhost::IN, 0, &mut bytes), 0);
+    (status, bytes)
+}
+
+#[test]
+fn what_is_erased_for_good_is_gone_and_linux_learns_that_it_cannot() {
+    in_guest(|| {
+        let daemon = Daemon::serve("d1", "ram,size=64M", &["--attach", "vhost"]);
+        let mut erased = [7; 4096];
+        erased[1024..3072].fill(0);
+        assert!(erase(&daemon) == (0, erased));
+        daemon.detach();
+        // Its driver has the device write what it should read.
+        daemon.attach("virtio");
+        let node = daemon.disk().node().to_owned();
+        let refused = run("blkdiscard", &["-s", &node]);
+        let reason = "not supported";
+        assert!(refused.stderr.contains(reason), "{}", refused.stderr);
+        // So has a disk above it, which is told that this one can.
+        let backend = format!("block,path={node}");
+        let above = Daemon::serve("d0", &backend, &["--attach", "vhost"]);
+        assert!(erase(&above) == (2, [7; 4096]));
+        above.stop();
         daemon.stop();
     });
 }

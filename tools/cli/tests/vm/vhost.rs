@@ -10,7 +10,7 @@ use std::path::Path;
 
 pub(crate) use kernel::{DRIVER_OK, FEATURES_OK, Kernel};
 pub(crate) use memory::SharedMemory;
-pub(crate) use queue::{Descriptor, IN, INDIRECT, NEXT, Queue, WRITE};
+pub(crate) use queue::{Descriptor, IN, INDIRECT, NEXT, OUT, Queue, SECURE_ERASE, WRITE};
 
 /// VIRTIO_F_VERSION_1.
 pub(crate) const VERSION_1: u64 = 1 << 32;
@@ -23,6 +23,9 @@ pub(crate) const RO: u64 = 1 << 5;
 
 /// VIRTIO_BLK_F_BLK_SIZE.
 pub(crate) const BLK_SIZE: u64 = 1 << 6;
+
+/// VIRTIO_BLK_F_SECURE_ERASE.
+pub(crate) const F_SECURE_ERASE: u64 = 1 << 16;
 
 /// VIRTIO_RING_F_INDIRECT_DESC.
 pub(crate) const INDIRECT_DESC: u64 = 1 << 28;

@@ -45,6 +45,7 @@ fn kinds(text: &str) -> Result<OperationKinds, WrapperError> {
         "write" => Ok(OperationKinds::WRITE),
         "flush" => Ok(OperationKinds::FLUSH),
         "discard" => Ok(OperationKinds::DISCARD),
+        "secure_erase" => Ok(OperationKinds::SECURE_ERASE),
         "write_zeroes" => Ok(OperationKinds::WRITE_ZEROES),
         _ => Err(WrapperError::Operation(name.into())),
     };

@@ -13,6 +13,9 @@ pub(crate) const INDIRECT: u16 = 4;
 pub(crate) const IN: u32 = 0;
 pub(crate) const OUT: u32 = 1;
 
+/// VIRTIO_BLK_T_SECURE_ERASE.
+pub(crate) const SECURE_ERASE: u32 = 14;
+
 /// Parts of a queue's memory.
 const QUEUE_BYTES: u64 = 0x1_0000;
 const AVAIL: u64 = 0x1000;
@@ -122,7 +125,8 @@ impl Queue {
         memory.write(self.offset + DATA, data);
         let [header, payload, status] = self.buffers();
         let bytes = data.len() as u32;
-        let direction = if kind == OUT { 0 } else { WRITE };
+        let is_read_by_device = kind == OUT || kind == SECURE_ERASE;
+        let direction = if is_read_by_device { 0 } else { WRITE };
         let chain = [
             (header, 16, NEXT),
             (payload, bytes, NEXT | direction),
