@@ -139,7 +139,7 @@ impl Requests for Client {
             VIRTIO_BLK_T_IN => &slot.read,
             _ => &slot.write,
         };
-        let Some(head) = self.queue.add(&self.memory, buffers) else {
+        let Some(head) = self.queue.add(buffers) else {
             return false;
         };
         self.slot_of_head[usize::from(head)] = index;
