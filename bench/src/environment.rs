@@ -24,8 +24,6 @@ pub struct Environment {
     pub governor: Option<String>,
     /// Holes of the CPU, and what the kernel does about each.
     pub mitigations: BTreeMap<String, String>,
-    /// What the kernel was started with.
-    pub kernel_command_line: String,
     /// Version of this program.
     pub pollux: String,
     /// What it was built from.
@@ -48,7 +46,6 @@ impl Environment {
             hypervisor: hypervisor(),
             governor: governor(),
             mitigations: mitigations(),
-            kernel_command_line: read("/proc/cmdline"),
             pollux: env!("CARGO_PKG_VERSION").to_owned(),
             build: Build::of_this(),
             fio: fio::version(),

@@ -1,6 +1,7 @@
 //! What loads a disk, and what it measured.
 
 mod closed;
+mod once;
 mod open;
 mod recorder;
 #[cfg(test)]
@@ -9,6 +10,7 @@ mod server;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use closed::closed;
+pub(crate) use once::once;
 pub(crate) use open::open;
 pub(crate) use recorder::{Completed, Measured};
 

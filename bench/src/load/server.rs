@@ -21,6 +21,7 @@ pub(super) struct Server {
     queue: VecDeque<(u64, u64)>,
     free_at: u64,
     in_flight_max: usize,
+    served: u64,
     stops: Cell<bool>,
 }
 
@@ -37,6 +38,7 @@ impl Server {
             queue: VecDeque::new(),
             free_at: 0,
             in_flight_max: 0,
+            served: 0,
             stops: Cell::new(false),
         };
         (server, clock)
@@ -54,6 +56,10 @@ impl Server {
 
     pub(super) fn in_flight(&self) -> usize {
         self.queue.len()
+    }
+
+    pub(super) fn served(&self) -> u64 {
+        self.served
     }
 
     pub(super) fn in_flight_max(&self) -> usize {
@@ -106,6 +112,7 @@ impl Requests for Server {
             && done <= now
         {
             completed.add(started, false);
+            self.served += 1;
             self.queue.pop_front();
         }
     }

@@ -9,10 +9,16 @@ use super::preflight::CpuTimes;
 use super::{Point, PointLoad, RunError};
 use crate::cpus::Pair;
 use crate::interrupt::Interrupt;
-use crate::load::{Window, closed, open};
+use crate::load::{Window, closed, once, open};
 use crate::loopback::{self, Client, ClientShape, Disk, Loopback, LoopbackError, WORKER};
-use crate::scenario::{IODEPTH_MAX, Scenario};
+use crate::scenario::{Access, IODEPTH_MAX, Scenario};
 use crate::thread_usage::{Thread, ThreadUsage};
+
+/// Bytes of a request that reads the disk for the first time, and how many there are at once.
+const FIRST_BLOCK_BYTES: u64 = 256 << 10;
+const FIRST_IODEPTH: u16 = 4;
+/// Time after which a disk has been read enough.
+const FIRST_MS_MAX: u64 = 3_000;
 
 /// What every point is measured with.
 pub(super) struct Rig<'a> {
@@ -60,19 +66,66 @@ pub(super) fn check(scenario: &Scenario, disk: &dyn Disk) -> Result<(), RunError
 }
 
 impl Rig<'_> {
+    /// Reads the disk once, or what can be read of it in a few seconds: memory that was never touched comes page by
+    /// page.
+    pub(super) fn read_once(&self) -> Result<(), RunError> {
+        self.on_client(|| {
+            let shape = self.first_shape();
+            let mut client = Client::new(&shape).map_err(LoopbackError::Memory)?;
+            let _loopback = Loopback::start(self.disk, self.cpus.worker, &client)?;
+            let window = Window {
+                ramp_ns: 0,
+                runtime_ns: FIRST_MS_MAX * 1_000_000,
+                mark: &mut || {},
+                stop: &|| self.interrupt.requested(),
+            };
+            let requests = shape.disk_bytes / u64::from(shape.block_bytes);
+            let ended = once(&mut client, requests, &self.clock, window);
+            ended.map_err(|error| RunError::Load {
+                name: "reading the disk once".to_owned(),
+                reason: error.to_string(),
+            })
+        })
+    }
+
+    fn first_shape(&self) -> ClientShape {
+        let disk_bytes = self.disk.geometry().capacity_sectors * 512;
+        ClientShape {
+            features: self.scenario.ring.features(),
+            queue_size: 64,
+            requests: FIRST_IODEPTH,
+            block_bytes: FIRST_BLOCK_BYTES.min(disk_bytes) as u32,
+            disk_bytes,
+            access: Access {
+                random: false,
+                read_percent: 100,
+            },
+        }
+    }
+
     /// Measures one point.
     pub(super) fn measure(&self, round: u32, load: PointLoad) -> Result<Point, RunError> {
+        self.on_client(|| self.point(round, load))
+    }
+
+    /// Runs `work` on a thread on the client's CPU.
+    fn on_client<T: Send>(
+        &self,
+        work: impl FnOnce() -> Result<T, RunError> + Send,
+    ) -> Result<T, RunError> {
+        let pinned = || {
+            loopback::pin(self.cpus.client).map_err(LoopbackError::from)?;
+            work()
+        };
         let ended = thread::scope(|scope| {
             let client = Builder::new().name("bench/client".to_owned());
-            let client = client.spawn_scoped(scope, || self.on_client(round, load));
-            client.map(|it| it.join())
+            client.spawn_scoped(scope, pinned).map(|it| it.join())
         });
         let ended = ended.map_err(LoopbackError::Memory)?;
         ended.map_err(|_| LoopbackError::Ended)?
     }
 
-    fn on_client(&self, round: u32, load: PointLoad) -> Result<Point, RunError> {
-        loopback::pin(self.cpus.client).map_err(LoopbackError::from)?;
+    fn point(&self, round: u32, load: PointLoad) -> Result<Point, RunError> {
         let mut client = Client::new(&self.shape(load)).map_err(LoopbackError::Memory)?;
         let loopback = Loopback::start(self.disk, self.cpus.worker, &client)?;
         let (client_thread, worker_thread) = (Thread::this(), Thread::named(WORKER));

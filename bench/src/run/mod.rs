@@ -70,12 +70,13 @@ pub fn run(scenario: &Scenario, disk: &(dyn Disk + Sync)) -> Result<Run, RunErro
     }
     let times = CpuTimes::read(&cpus);
     let mut bench = Bench::new(scenario, disk, cpus, &interrupt);
-    let ending = bench.rounds()?;
+    let ending = bench.all()?;
     preflight.extend(CpuTimes::read(&cpus).since(&times).steal());
     let Bench {
         points, ping_pongs, ..
     } = bench;
-    preflight.extend(errors(&points));
+    preflight.extend(preflight::errors(&points));
+    preflight.extend(preflight::waited(&points));
     Ok(Run::new(
         started.map_or(0, |since| since.as_secs()),
         Environment::look(),
@@ -86,14 +87,6 @@ pub fn run(scenario: &Scenario, disk: &(dyn Disk + Sync)) -> Result<Run, RunErro
         points,
         ending,
     ))
-}
-
-fn errors(points: &[Point]) -> Option<Finding> {
-    let errors = points.iter().map(|point| point.errors).sum::<u64>();
-    (errors > 0).then(|| {
-        let text = format!("{errors} requests failed: their latency says little");
-        Finding::new(Spoiler::Errors, text)
-    })
 }
 
 struct Bench<'a> {
@@ -133,6 +126,15 @@ impl<'a> Bench<'a> {
             progress: Progress::new(course),
             points: Vec::new(),
             ping_pongs: Vec::new(),
+        }
+    }
+
+    fn all(&mut self) -> Result<Ending, RunError> {
+        self.progress.untimed("reading the disk once");
+        let ended = self.rig.read_once();
+        match self.rig.interrupt.requested() {
+            true => Err(RunError::Stopped),
+            false => ended.and_then(|()| self.rounds()),
         }
     }
 
@@ -188,3 +190,6 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

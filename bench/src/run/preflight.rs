@@ -7,6 +7,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Point;
 use crate::cpus::Pair;
 use crate::environment::{governor, hypervisor};
 use crate::revision::Build;
@@ -43,6 +44,8 @@ pub enum Spoiler {
     TooFewCpus,
     /// Client and worker share one core's units.
     SharedCore,
+    /// Others had the CPUs while the load ran.
+    Waited,
     /// No optimization.
     DebugBuild,
     /// Requests failed.
@@ -78,6 +81,30 @@ pub(super) fn look(cpus: &Pair) -> Vec<Finding> {
     thread::sleep(WATCH);
     found.extend(CpuTimes::read(cpus).since(&before).findings());
     found
+}
+
+/// Looks whether requests failed.
+pub(super) fn errors(points: &[Point]) -> Option<Finding> {
+    let errors = points.iter().map(|point| point.errors).sum::<u64>();
+    (errors > 0).then(|| {
+        let text = format!("{errors} requests failed: their latency says little");
+        Finding::new(Spoiler::Errors, text)
+    })
+}
+
+/// Looks whether the threads had their CPUs to themselves.
+pub(super) fn waited(points: &[Point]) -> Option<Finding> {
+    let waited = points.iter();
+    let waited = waited.map(|it| it.worker_thread.waited_ns.max(it.client_thread.waited_ns));
+    let elapsed: u64 = points.iter().map(|point| point.elapsed_ns).sum();
+    let share = waited.sum::<u64>() as f64 / elapsed.max(1) as f64;
+    (share > TOLERATED).then(|| {
+        let text = format!(
+            "client or worker waited for its CPU {:.0} % of the time: end what else runs there",
+            share * 100.0
+        );
+        Finding::new(Spoiler::Waited, text)
+    })
 }
 
 fn placement(cpus: &Pair) -> Option<Finding> {

@@ -5,7 +5,7 @@ use std::fmt;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Table};
 
-use super::{Row, Run};
+use super::{PointLoad, Row, Run};
 use crate::compare::Ending;
 use crate::scenario::{Format, Ring, Scenario};
 
@@ -79,13 +79,18 @@ fn table(rows: &[Row]) -> Table {
         "client CPU ns/request",
     ]);
     for row in rows {
+        // Elsewhere requests wait for one another, or for the device.
+        let is_alone = matches!(row.load, PointLoad::Closed { iodepth: 1 });
         table.add_row([
             row.load.to_string(),
             format!("{:.0}", row.iops),
             format!("{:.0}", row.iops_best),
             format!("{:.0}", row.p50_ns),
             format!("{:.0}", row.p50_best_ns),
-            format!("{:.2}", row.p50_in_round_trips),
+            match is_alone {
+                true => format!("{:.2}", row.p50_in_round_trips),
+                false => "-".to_owned(),
+            },
             format!("{:.0}", row.p99_ns),
             format!("{:.0}", row.p999_ns),
             format!("{:.1}", row.worker_cpu_ns_per_request),
