@@ -225,3 +225,77 @@ impl Blocks {
         self.random
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn blocks(random: bool, read_percent: u32) -> Blocks {
+        Blocks::new(&ClientShape {
+            features: RingFeatures::empty(),
+            queue_size: 16,
+            requests: 4,
+            block_bytes: 4096,
+            disk_bytes: 10 * 4096,
+            access: Access {
+                random,
+                read_percent,
+            },
+        })
+    }
+
+    #[test]
+    fn every_block_is_asked_for_and_none_beyond_the_disk() {
+        for random in [true, false] {
+            let mut blocks = blocks(random, 100);
+            let sectors: Vec<u64> = (0..1000).map(|_| blocks.next().1).collect();
+            assert!(sectors.iter().all(|it| it.is_multiple_of(8) && *it < 80));
+            for block in 0..10 {
+                let times = sectors.iter().filter(|&&it| it == block * 8).count();
+                assert!(times.abs_diff(100) < 50, "block {block}: {times} times");
+                assert!(random || sectors[block as usize] == block * 8);
+            }
+        }
+    }
+
+    #[test]
+    fn as_many_requests_are_reads_as_asked_for() {
+        for read_percent in [0, 30, 100] {
+            let mut blocks = blocks(true, read_percent);
+            let reads = (0..10_000).filter(|_| blocks.next().0 == VIRTIO_BLK_T_IN);
+            let share = reads.count() / 100;
+            assert!(share.abs_diff(read_percent as usize) <= 2, "{share} %");
+        }
+    }
+
+    #[test]
+    fn requests_stop_where_there_is_no_room() {
+        for features in [
+            RingFeatures::empty(),
+            RingFeatures::RING_PACKED | RingFeatures::INDIRECT_DESC,
+        ] {
+            let mut shape = ClientShape {
+                features,
+                queue_size: 16,
+                requests: 4,
+                block_bytes: 1 << 20,
+                disk_bytes: 1 << 30,
+                access: Access {
+                    random: true,
+                    read_percent: 50,
+                },
+            };
+            let mut client = Client::new(&shape).unwrap();
+            assert_eq!((0..10).filter(|_| client.submit(7)).count(), 4);
+            // Three descriptors a request, where they are in the ring.
+            shape.requests = 16;
+            let mut client = Client::new(&shape).unwrap();
+            let room = if features.is_empty() { 5 } else { 16 };
+            assert_eq!((0..20).filter(|_| client.submit(7)).count(), room);
+            client.publish();
+            let mut completed = Completed::default();
+            client.reap(&mut completed);
+            assert_eq!(completed.requests(), 0, "nobody serves the queue");
+        }
+    }
+}
