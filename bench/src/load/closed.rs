@@ -30,7 +30,8 @@ pub(crate) fn closed(
     recorder.finish(end)
 }
 
-/// Replaces what completes, until something completes at `end` or later. Returns when that was.
+/// Replaces what completes, until something completes at `end` or later, and one request at least was timed, if they
+/// are. Returns when that was.
 fn go_on_until(
     queue: &mut impl Requests,
     recorder: &mut Recorder,
@@ -53,7 +54,7 @@ fn go_on_until(
         queue.publish();
         // The device has its next requests already.
         recorder.record(&completed, now);
-        if now >= end {
+        if now >= end && recorder.has_timed() {
             return Ok(now);
         }
         recorder.look(window, now)?;
@@ -81,6 +82,15 @@ mod tests {
             let alone = 1_000 * u64::from(iodepth);
             assert!(p50.abs_diff(alone) < alone / 5, "QD {iodepth}: {p50} ns");
         }
+    }
+
+    #[test]
+    fn a_measured_time_too_short_for_a_request_goes_on_until_one_is_timed() {
+        let (mut server, clock) = Server::new(64, 1_000_000);
+        let measured = server.run(1_000, |server, window| closed(server, 2, &clock, window));
+        let measured = measured.unwrap();
+        assert!(measured.elapsed_ns > 1_000_000, "{measured:?}");
+        assert!(measured.latencies.min() > 900_000, "{measured:?}");
     }
 
     #[test]

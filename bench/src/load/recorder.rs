@@ -117,6 +117,12 @@ impl Recorder {
         self.from
     }
 
+    /// Returns whether a latency is known, or none is asked for yet.
+    #[inline]
+    pub(super) fn has_timed(&self) -> bool {
+        self.from == u64::MAX || !self.measured.latencies.is_empty()
+    }
+
     /// Adds what was completed at `now`.
     #[inline]
     pub(super) fn record(&mut self, completed: &Completed, now: u64) {
