@@ -60,6 +60,52 @@ impl Placement {
     }
 }
 
+/// The CPUs of a client and a worker in one process.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
+pub struct Pair {
+    /// The client's.
+    pub client: usize,
+    /// The worker's.
+    pub worker: usize,
+    /// CPUs that this process may use.
+    pub allowed: usize,
+    /// The two are threads of one core.
+    pub one_core: bool,
+}
+
+impl Pair {
+    /// Picks a CPU for each side that was not told, as [`Placement::choose`] does. Both may get the same: whoever
+    /// asks for that, or has no other, is told what it does to the figures.
+    ///
+    /// # Errors
+    /// A CPU that cannot be used.
+    pub fn choose(client: Option<usize>, worker: Option<usize>) -> Result<Self, CpuError> {
+        let allowed = allowed()?;
+        if let Some(cpu) = client
+            .into_iter()
+            .chain(worker)
+            .find(|it| !allowed.contains(it))
+        {
+            return Err(CpuError::NotAllowed(cpu, join(&allowed)));
+        }
+        let one = |asked: Option<usize>, taken: Option<usize>| {
+            let picked = pick(asked.as_slice(), &allowed, taken.as_slice());
+            picked.ok().and_then(|cpus| cpus.first().copied()).or(taken)
+        };
+        let none = CpuError::TooFew(allowed.len());
+        let client = one(client, worker).ok_or(none)?;
+        let worker = one(worker, Some(client)).unwrap_or(client);
+        Ok(Self {
+            client,
+            worker,
+            allowed: allowed.len(),
+            one_core: client != worker && siblings(client).contains(&worker),
+        })
+    }
+}
+
 fn pick(asked: &[usize], allowed: &[usize], taken: &[usize]) -> Result<Vec<usize>, CpuError> {
     if !asked.is_empty() {
         return Ok(asked.to_vec());
@@ -159,6 +205,21 @@ mod tests {
         assert_eq!(pick(&[], &[3, 4], &[3]).unwrap(), [4]);
         assert_eq!(pick(&[4], &[3, 4], &[3]).unwrap(), [4]);
         assert!(matches!(pick(&[], &[3], &[3]), Err(CpuError::TooFew(1))));
+    }
+
+    #[test]
+    fn a_pair_takes_what_it_gets() {
+        let allowed = allowed().unwrap();
+        let pair = Pair::choose(None, None).unwrap();
+        assert_eq!(pair.client != pair.worker, allowed.len() > 1, "{pair:?}");
+        let last = allowed.last().copied();
+        let both = Pair::choose(last, last).unwrap();
+        assert_eq!((Some(both.client), Some(both.worker)), (last, last));
+        assert!(!both.one_core);
+        assert!(matches!(
+            Pair::choose(None, Some(9999)),
+            Err(CpuError::NotAllowed(9999, _))
+        ));
     }
 
     #[test]

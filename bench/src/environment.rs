@@ -1,13 +1,16 @@
 //! The machine that a result was taken on.
 
+use std::collections::BTreeMap;
 use std::fs;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::revision::Build;
 use crate::{cpus, fio, server};
 
 /// What a number depends on besides the servers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Environment {
     /// Kernel release.
     pub kernel: String,
@@ -17,8 +20,14 @@ pub struct Environment {
     pub cpus_online: usize,
     /// The hypervisor's signature (`KVMKVMKVM`, `TCGTCGTCGTCG`, ...); none on bare metal.
     pub hypervisor: Option<String>,
+    /// How the clock speed of CPU 0 is chosen (`performance`, `schedutil`, ...); none where the kernel does not choose.
+    pub governor: Option<String>,
+    /// Holes of the CPU, and what the kernel does about each.
+    pub mitigations: BTreeMap<String, String>,
     /// Version of this program.
     pub pollux: String,
+    /// What it was built from.
+    pub build: Build,
     /// fio's version line.
     pub fio: Option<String>,
     /// qemu-storage-daemon's version line.
@@ -35,7 +44,10 @@ impl Environment {
             cpu_model: cpu_model(&read("/proc/cpuinfo")),
             cpus_online: cpus::parse_list(&read("/sys/devices/system/cpu/online")).len(),
             hypervisor: hypervisor(),
+            governor: governor(),
+            mitigations: mitigations(),
             pollux: env!("CARGO_PKG_VERSION").to_owned(),
+            build: Build::of_this(),
             fio: fio::version(),
             qemu_storage_daemon: server::qemu_version(),
             rublk: server::rublk_version(),
@@ -62,6 +74,22 @@ fn read(path: &str) -> String {
     fs::read_to_string(path).map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned())
 }
 
+/// Returns the governor of CPU 0, if there is one.
+pub(crate) fn governor() -> Option<String> {
+    let path = "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor";
+    Some(fs::read_to_string(path).ok()?.trim().to_owned())
+}
+
+fn mitigations() -> BTreeMap<String, String> {
+    let files = fs::read_dir("/sys/devices/system/cpu/vulnerabilities");
+    let files = files.into_iter().flatten().flatten();
+    let named = files.map(|file| {
+        let name = file.file_name().to_string_lossy().into_owned();
+        (name, read(&file.path().to_string_lossy()))
+    });
+    named.collect()
+}
+
 fn cpu_model(cpuinfo: &str) -> String {
     let value = |line: &str| {
         let (key, value) = line.split_once(':')?;
@@ -75,7 +103,7 @@ fn cpu_model(cpuinfo: &str) -> String {
 
 /// CPUID leaf 0x40000000, where the CPU says that there is a hypervisor.
 #[cfg(target_arch = "x86_64")]
-fn hypervisor() -> Option<String> {
+pub(crate) fn hypervisor() -> Option<String> {
     use std::arch::x86_64::__cpuid;
 
     const HYPERVISOR_PRESENT: u32 = 1 << 31;
@@ -98,7 +126,7 @@ fn hypervisor() -> Option<String> {
 
 /// Elsewhere a virtual machine shows by its firmware's device tree only.
 #[cfg(not(target_arch = "x86_64"))]
-fn hypervisor() -> Option<String> {
+pub(crate) fn hypervisor() -> Option<String> {
     let compatible = fs::read_to_string("/proc/device-tree/hypervisor/compatible").ok()?;
     Some(compatible.trim_matches(['\0', '\n']).to_owned())
 }

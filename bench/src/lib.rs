@@ -3,7 +3,8 @@
 //! [`compare::run`] serves the same null disk with each server in turn, loads it and returns every
 //! raw value with the machine it was taken on. The servers under test are started, pinned and torn
 //! down in [`server`]; [`transport`] says how they are reached. [`fio`] loads block devices, [`vhost`]
-//! what a user-space driver reaches.
+//! what a user-space driver reaches. [`run::run`] measures one [`scenario`]: Pollux by itself, for now its worker
+//! in this process ([`loopback`]).
 
 #![deny(unsafe_code)]
 
@@ -14,12 +15,18 @@ pub mod fio;
 pub mod interrupt;
 mod ioctl_count;
 pub mod load;
+pub mod loopback;
 mod poll_queues;
 mod process;
+mod progress;
+mod revision;
 pub mod ring;
+pub mod run;
+pub mod scenario;
 pub mod server;
 pub mod size;
 mod spawn;
+mod thread_usage;
 mod tool;
 pub mod transport;
 mod vdpa;

@@ -239,7 +239,7 @@ impl Play {
             .collect();
         let indirect = self.features.contains(RingFeatures::INDIRECT_DESC) && buffers > 1;
         let needed = if indirect { 1 } else { buffers as u16 };
-        let id = self.driver.add(&self.memory, &chain);
+        let id = self.driver.add(&chain);
         let fits = needed <= self.free && buffers <= usize::from(self.size);
         assert_eq!(id.is_some(), fits, "{needed} of {} free", self.free);
         let Some(id) = id else {

@@ -288,6 +288,5 @@ fn more_buffers_than_a_queue_holds_are_refused_by_the_driver_side() {
         bytes: 16,
         direction: Direction::Readable,
     };
-    let memory = pollux_dataplane::driver::DriverMemory::new(4096).unwrap();
-    assert_eq!(driver.queue.add(&memory, &[buffer; 5]), None);
+    assert_eq!(driver.queue.add(&[buffer; 5]), None);
 }

@@ -136,7 +136,7 @@ proptest! {
             .chain(written.iter().map(|piece| buffer(piece, Direction::Writable)))
             .collect();
         let mut driver = SplitDriver::new(&mut place.memory, 32, features(indirect) | RingFeatures::EVENT_IDX);
-        driver.add(&place.memory, &buffers).unwrap();
+        driver.add(&buffers).unwrap();
         driver.publish();
 
         // It knows no region yet: the quick walk gives up once.
@@ -195,7 +195,7 @@ fn a_request_of_more_than_a_gibibyte_is_refused() {
         let status = Buffer { bytes: 1, ..data };
         let buffers = [vec![header], vec![data; pieces], vec![status]].concat();
         let mut driver = SplitDriver::new(&mut place.memory, 1024, RingFeatures::EVENT_IDX);
-        driver.add(&place.memory, &buffers).unwrap();
+        driver.add(&buffers).unwrap();
         driver.publish();
         // It knows no region yet: the quick walk gives up once.
         let translator = Translator::new(place.memory.table());

@@ -2,7 +2,6 @@
 //! treats them alike.
 
 mod plan;
-mod progress;
 mod result;
 mod table;
 
@@ -19,12 +18,12 @@ use crate::interrupt::{Interrupt, InterruptError};
 use crate::ioctl_count::IoctlCount;
 use crate::load::LoadResult;
 use crate::poll_queues::{PollQueues, PollQueuesError};
+use crate::progress::Progress;
 use crate::server::{self, Counters, Server, ServerError, ServerKind, Setup, Variant};
 use crate::tool::FIO;
 use crate::transport::Transport;
 use crate::vhost::{self, RandomReads, VhostError};
 pub use plan::Plan;
-use progress::Progress;
 pub use result::{Comparison, Ending, InterruptsCounted, Point, Ratio, Row, Settings};
 
 /// Why there is no comparison, not even of one round.
@@ -131,7 +130,7 @@ impl<'a> Bench<'a> {
             setup,
             fio_cpus,
             interrupt,
-            progress: Progress::new(plan),
+            progress: Progress::new(plan.course()),
         }
     }
 
@@ -162,7 +161,8 @@ impl<'a> Bench<'a> {
         for server in &self.plan.servers {
             let running = Server::start(server, &self.setup, self.interrupt)?;
             for &iodepth in &self.plan.iodepths {
-                self.progress.begins(round, server, iodepth);
+                self.progress
+                    .begins(round, &self.plan.point_name(server, iodepth));
                 let before = running.counters()?;
                 let load = self.load(server, &running, iodepth)?;
                 let counted = before
@@ -253,7 +253,9 @@ impl<'a> Bench<'a> {
         };
         let mut counted = Vec::new();
         for &iodepth in depths {
-            self.progress.counts(server, iodepth);
+            let name = server.name();
+            let what = format!("counting interrupts of {name} QD {iodepth}");
+            self.progress.untimed(&what);
             counted.push(match self.count_one(&running, iodepth) {
                 Ok(interrupts_per_request) => InterruptsCounted {
                     server: server.clone(),
@@ -279,7 +281,7 @@ impl<'a> Bench<'a> {
             rw: self.plan.rw,
             bs: self.plan.bs.clone(),
             iodepth,
-            runtime: progress::COUNT_TIME,
+            runtime: plan::COUNT_TIME,
             ramp_time: Duration::ZERO,
             engine: Engine::default(),
             hipri: false,

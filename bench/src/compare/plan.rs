@@ -6,10 +6,16 @@ use std::time::Duration;
 use super::{CompareError, Settings};
 use crate::cpus::Placement;
 use crate::fio::Pattern;
+use crate::progress::Course;
 use crate::server::{ServerKind, Variant};
 use crate::size;
 use crate::transport::Transport;
 use crate::vhost;
+
+/// Load for counting interrupts, where nothing is timed.
+pub(super) const COUNT_TIME: Duration = Duration::from_secs(2);
+/// First guess of what a point costs beside its load: starts, stops, fio's own start.
+const OVERHEAD: Duration = Duration::from_secs(2);
 
 /// What to compare, and how.
 #[derive(Clone, Debug)]
@@ -89,6 +95,30 @@ impl Plan {
             ));
         }
         Ok(())
+    }
+
+    /// What is going to be measured, as far as time goes.
+    pub(super) fn course(&self) -> Course {
+        let counts = self.counted().count() * self.iodepths.len();
+        let counts = u32::try_from(counts).unwrap_or(u32::MAX);
+        Course {
+            points: self.servers.len() * self.iodepths.len(),
+            rounds: self.rounds,
+            name_width: self.name_width() + " QD 1000".len(),
+            expected: self.runtime + self.ramp_time + OVERHEAD,
+            rest: (COUNT_TIME + OVERHEAD).saturating_mul(counts),
+        }
+    }
+
+    /// What a point is called while it is measured.
+    pub(super) fn point_name(&self, server: &Variant, iodepth: u32) -> String {
+        let width = self.name_width();
+        format!("{:width$} QD {iodepth}", server.name())
+    }
+
+    fn name_width(&self) -> usize {
+        let names = self.servers.iter().map(|it| it.name().len());
+        names.max().unwrap_or(0)
     }
 
     /// Servers that keep no counters, but whose interrupts can be counted from outside.

@@ -37,7 +37,7 @@ pub struct Comparison {
 }
 
 /// How a comparison came to its end.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Ending {
     /// All rounds were finished.

@@ -88,7 +88,7 @@ impl Fixture {
     /// Makes the batch available.
     pub(super) fn fill(&mut self) {
         for buffers in &self.requests {
-            let added = self.driver.add(&self.memory, buffers);
+            let added = self.driver.add(buffers);
             assert!(added.is_some(), "a batch fits into the ring");
         }
         self.driver.publish();

@@ -125,7 +125,7 @@ impl Requests {
         };
         memory.write(request.data, &content);
         let buffers = buffers(slot, &request, data >> 2);
-        let Some(head) = queue.add(&memory.driver, &buffers) else {
+        let Some(head) = queue.add(&buffers) else {
             return false;
         };
         self.free.pop();

@@ -73,7 +73,7 @@ impl BlockDriver {
     pub fn new(size: u16, data_bytes_max: u32, features: RingFeatures) -> std::io::Result<Self> {
         let entries = u64::from(size);
         let slot_bytes = u64::from(data_bytes_max) + 4096;
-        let rings = 64 * entries + 16 * entries * entries + 4096;
+        let rings = 128 * entries + 16 * entries * entries + 4096;
         let mut memory = DriverMemory::new((rings + entries * slot_bytes).next_multiple_of(4096))?;
         let queue = QueueDriver::new(&mut memory, size, features);
         let slots = (0..size).map(|_| Slot {
@@ -155,7 +155,7 @@ impl BlockDriver {
             buffers.push(Buffer::writable(slot.data, in_bytes));
         }
         buffers.push(Buffer::writable(slot.status, 1));
-        let head = self.queue.add(&self.memory, &buffers)?;
+        let head = self.queue.add(&buffers)?;
         self.slot_of_head[usize::from(head)] = ticket;
         self.free.pop();
         Some(ticket)

@@ -1,26 +1,40 @@
 //! Indirect descriptor tables (VIRTIO 1.3, 2.7.5.3 and 2.8.7): one a chain, each as large as the queue.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::DriverMemory;
-use crate::mem::Iova;
+use crate::mem::{Direction, Iova, SharedArray};
 
 /// Bytes of a descriptor.
 const DESCRIPTOR_BYTES: u64 = 16;
+/// Bytes between two tables: at multiples of a page all would fall into the same few sets of a cache.
+const GAP_BYTES: u64 = 64;
 
 /// Memory for the indirect tables of a queue.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct IndirectTables {
-    first: Iova,
-    table_bytes: u64,
+    size: u16,
+    /// One a chain: where it is and its descriptors.
+    tables: Vec<(Iova, SharedArray<[AtomicU64; 2]>)>,
 }
 
 impl IndirectTables {
     /// Takes room for a queue of `size` entries out of `memory`.
+    ///
+    /// # Panics
+    ///
+    /// When `memory` is too small.
     pub(super) fn new(memory: &mut DriverMemory, size: u16) -> Self {
-        let entries = u64::from(size);
-        let table_bytes = DESCRIPTOR_BYTES * entries;
+        let shared = memory.table();
+        let table = |_| {
+            let bytes = DESCRIPTOR_BYTES * u64::from(size);
+            let start = memory.allocate(bytes + GAP_BYTES, DESCRIPTOR_BYTES);
+            let table = shared.array(start, size, Direction::Writable);
+            (start, table.expect("table memory was just allocated"))
+        };
         Self {
-            first: memory.allocate(table_bytes * entries, DESCRIPTOR_BYTES),
-            table_bytes,
+            size,
+            tables: (0..size).map(table).collect(),
         }
     }
 
@@ -30,20 +44,21 @@ impl IndirectTables {
     /// # Panics
     ///
     /// When there are more than the queue has entries.
+    #[inline]
     pub(super) fn write(
-        self,
-        memory: &DriverMemory,
+        &self,
         chain: u16,
         descriptors: impl Iterator<Item = (u64, u64)>,
     ) -> (Iova, u32) {
-        let start = self.first.0 + u64::from(chain) * self.table_bytes;
-        let mut bytes = 0;
+        let (start, table) = &self.tables[usize::from(chain)];
+        let mut count = 0;
         for (address, rest) in descriptors {
-            assert!(bytes < self.table_bytes, "a table as large as the queue");
-            let words = u128::from(rest) << 64 | u128::from(address);
-            memory.write(Iova(start + bytes), &words.to_le_bytes());
-            bytes += DESCRIPTOR_BYTES;
+            assert!(count < self.size, "a table as large as the queue");
+            let descriptor = table.at(count);
+            descriptor[0].store(address, Ordering::Relaxed);
+            descriptor[1].store(rest, Ordering::Relaxed);
+            count += 1;
         }
-        (Iova(start), bytes as u32)
+        (*start, u32::from(count) * DESCRIPTOR_BYTES as u32)
     }
 }

@@ -4,6 +4,7 @@
 mod batch;
 mod block;
 mod buffer;
+mod free_list;
 mod indirect;
 mod lap;
 mod memory;

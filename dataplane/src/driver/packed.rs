@@ -127,9 +127,10 @@ impl PackedDriver {
     /// Adds a chain, not yet visible to the device: through an indirect table when the queue has them
     /// and the chain more than one buffer. Returns its buffer id, or `None` when the queue has no room
     /// for it.
-    pub fn add(&mut self, memory: &DriverMemory, buffers: &[Buffer]) -> Option<u16> {
-        let tables = self.indirect_tables.filter(|_| buffers.len() > 1);
-        let needed = if tables.is_some() { 1 } else { buffers.len() };
+    #[inline]
+    pub fn add(&mut self, buffers: &[Buffer]) -> Option<u16> {
+        let indirect = self.indirect_tables.is_some() && buffers.len() > 1;
+        let needed = if indirect { 1 } else { buffers.len() };
         // 2.8.17: no list is longer than the queue, one in a table included.
         let fits = (1..=usize::from(self.config.size)).contains(&buffers.len());
         if !fits || usize::from(self.free_slots) < needed {
@@ -143,9 +144,17 @@ impl PackedDriver {
         };
         self.chains[usize::from(id)] = chain;
         self.free_slots -= chain.descriptors;
-        match tables {
-            Some(tables) => self.write_indirect(memory, tables, id, buffers),
-            None => self.write_direct(id, buffers),
+        match &self.indirect_tables {
+            Some(tables) if indirect => {
+                // 2.8.19: no flag but WRITE; the descriptors follow one another.
+                let descriptors = buffers.iter().map(|buffer| {
+                    let rest = rest(buffer.bytes, 0, write_flag(buffer));
+                    (buffer.address.0, rest)
+                });
+                let (table, bytes) = tables.write(id, descriptors);
+                self.write_indirect(id, table, bytes);
+            }
+            _ => self.write_direct(id, buffers),
         }
         if let Some(in_order) = &mut self.in_order {
             in_order.lend(id);
@@ -167,19 +176,7 @@ impl PackedDriver {
         self.next_avail = first.forward(buffers.len() as u16);
     }
 
-    fn write_indirect(
-        &mut self,
-        memory: &DriverMemory,
-        tables: IndirectTables,
-        id: u16,
-        buffers: &[Buffer],
-    ) {
-        // 2.8.19: no flag but WRITE; the descriptors follow one another.
-        let descriptors = buffers.iter().map(|buffer| {
-            let rest = rest(buffer.bytes, 0, write_flag(buffer));
-            (buffer.address.0, rest)
-        });
-        let (table, bytes) = tables.write(memory, id, descriptors);
+    fn write_indirect(&mut self, id: u16, table: Iova, bytes: u32) {
         let flags = VRING_DESC_F_INDIRECT as u16;
         self.make_available(self.next_avail, table, bytes, id, flags);
         self.next_avail = self.next_avail.forward(1);
@@ -187,6 +184,7 @@ impl PackedDriver {
 
     /// Writes a descriptor with the flags of an available one. Those of the first one since the last
     /// publication are kept back: until they are there the device looks at no other (2.8.6).
+    #[inline]
     fn make_available(&mut self, at: Lap, address: Iova, bytes: u32, id: u16, flags: u16) {
         let wrap = if at.wrap() { AVAIL } else { USED };
         let rest = rest(bytes, id, flags | wrap);
@@ -200,6 +198,7 @@ impl PackedDriver {
     }
 
     /// Shows the device everything added.
+    #[inline]
     pub fn publish(&mut self) {
         if let Some((slot, rest)) = self.withheld.take() {
             // Release: pairs with the device's Acquire load of a descriptor's flags. Everything behind
@@ -247,6 +246,7 @@ impl PackedDriver {
 
     /// Takes the next chain that the device returned. Those of an in-order batch come one by one, oldest
     /// first (2.8.8).
+    #[inline]
     pub fn poll(&mut self) -> Option<Used> {
         let used = match &mut self.in_order {
             Some(in_order) => {
@@ -288,6 +288,7 @@ impl PackedDriver {
 }
 
 /// Returns what the device put at `place`, if it is used already.
+#[inline]
 fn used_at(descriptors: &SharedArray<[AtomicU64; 2]>, place: Lap) -> Option<Used> {
     // Acquire: pairs with the device's Release store of a used descriptor's flags.
     let rest = descriptors.at(place.slot())[1].load(Ordering::Acquire);

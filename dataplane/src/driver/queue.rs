@@ -57,14 +57,16 @@ impl QueueDriver {
     /// Adds a chain, not yet visible to the device: through an indirect table when the queue has them
     /// and the chain more than one buffer. Returns its head or buffer id, below the size of the queue, or
     /// `None` when the queue has no room for it.
-    pub fn add(&mut self, memory: &DriverMemory, buffers: &[Buffer]) -> Option<u16> {
+    #[inline]
+    pub fn add(&mut self, buffers: &[Buffer]) -> Option<u16> {
         match self {
-            Self::Split(queue) => queue.add(memory, buffers),
-            Self::Packed(queue) => queue.add(memory, buffers),
+            Self::Split(queue) => queue.add(buffers),
+            Self::Packed(queue) => queue.add(buffers),
         }
     }
 
     /// Shows the device everything added.
+    #[inline]
     pub fn publish(&mut self) {
         match self {
             Self::Split(queue) => queue.publish(),
@@ -82,6 +84,7 @@ impl QueueDriver {
 
     /// Takes the next chain that the device returned. Those of an in-order batch come one by one, oldest
     /// first.
+    #[inline]
     pub fn poll(&mut self) -> Option<Used> {
         match self {
             Self::Split(queue) => queue.poll(),

@@ -1,6 +1,5 @@
 //! The driver side of a split virtqueue (VIRTIO 1.3, 2.7.13).
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 
 use virtio_bindings::virtio_ring::{
@@ -10,16 +9,17 @@ use virtio_bindings::virtio_ring::{
 
 use super::batch::InOrder;
 use super::buffer::writable_bytes;
+use super::free_list::FreeList;
 use super::indirect::IndirectTables;
 use super::{Buffer, DriverMemory, Used};
 use crate::mem::{Direction, Iova, SharedArray, SharedCell};
 use crate::ring::{QueueConfig, RingFeatures, need_event};
 
 /// What is remembered of the chain at a head.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Chain {
-    /// Its descriptors in the table, to be freed when it returns.
-    descriptors: Vec<u16>,
+    /// Its descriptors in the table, to be freed when it returns; 0 when none is at that head.
+    descriptors: u16,
     /// Bytes that the device may write.
     writable: u32,
 }
@@ -37,8 +37,7 @@ pub struct SplitDriver {
     used_idx: SharedCell<AtomicU16>,
     used_ring: SharedArray<[AtomicU32; 2]>,
     avail_event: SharedCell<AtomicU16>,
-    /// The next to be used is in front.
-    free: VecDeque<u16>,
+    free: FreeList,
     /// One a head.
     chains: Vec<Chain>,
     indirect_tables: Option<IndirectTables>,
@@ -80,10 +79,6 @@ impl SplitDriver {
         let both = Direction::Writable;
         let place = "ring memory was just allocated";
         let cell = |area: Iova, offset: u64| table.cell(Iova(area.0 + offset), both).expect(place);
-        let chain = || Chain {
-            descriptors: Vec::with_capacity(usize::from(size)),
-            writable: 0,
-        };
         let queue = Self {
             config: QueueConfig {
                 size,
@@ -107,10 +102,8 @@ impl SplitDriver {
                 .array(Iova(device_area.0 + 4), size, both)
                 .expect(place),
             avail_event: cell(device_area, 4 + 8 * entries),
-            free: (0..size).collect(),
-            chains: std::iter::repeat_with(chain)
-                .take(usize::from(size))
-                .collect(),
+            free: FreeList::new(size),
+            chains: vec![Chain::default(); usize::from(size)],
             indirect_tables,
             in_order: in_order.then(|| InOrder::new(size)),
             next_avail: start,
@@ -129,21 +122,24 @@ impl SplitDriver {
 
     /// Adds a chain, not yet visible to the device: through an indirect table when the queue has them
     /// and the chain more than one buffer. Returns its head, or `None` when the queue has no room for it.
-    pub fn add(&mut self, memory: &DriverMemory, buffers: &[Buffer]) -> Option<u16> {
-        let tables = self.indirect_tables.filter(|_| buffers.len() > 1);
-        let needed = if tables.is_some() { 1 } else { buffers.len() };
+    #[inline]
+    pub fn add(&mut self, buffers: &[Buffer]) -> Option<u16> {
+        let indirect = self.indirect_tables.is_some() && buffers.len() > 1;
+        let needed = if indirect { 1 } else { buffers.len() };
         // 2.7.5.3.1: a chain in an indirect table is no longer than the queue either.
         let fits = (1..=usize::from(self.config.size)).contains(&buffers.len());
-        if !fits || self.free.len() < needed {
+        if !fits {
             return None;
         }
-        let head = *self.free.front()?;
-        let chain = &mut self.chains[usize::from(head)];
-        chain.descriptors.extend(self.free.drain(..needed));
-        chain.writable = writable_bytes(buffers);
-        match tables {
-            Some(tables) => self.write_indirect(memory, tables, head, buffers),
-            None => self.write_direct(head, buffers),
+        let descriptors = needed as u16;
+        let head = self.free.take(descriptors)?;
+        self.chains[usize::from(head)] = Chain {
+            descriptors,
+            writable: writable_bytes(buffers),
+        };
+        match &self.indirect_tables {
+            Some(tables) if indirect => self.write_indirect(tables, head, buffers),
+            _ => self.write_direct(head, buffers),
         }
         if let Some(in_order) = &mut self.in_order {
             in_order.lend(head);
@@ -153,31 +149,28 @@ impl SplitDriver {
     }
 
     fn write_direct(&mut self, head: u16, buffers: &[Buffer]) {
-        let chain = &self.chains[usize::from(head)].descriptors;
-        for (place, buffer) in buffers.iter().enumerate() {
-            let next = chain.get(place + 1).copied();
-            let (address, rest) = words(buffer, next);
-            self.write_descriptor(chain[place], address, rest);
+        let mut place = head;
+        for (index, buffer) in (1..).zip(buffers) {
+            let next = self.free.behind(place);
+            let more = index < buffers.len();
+            let (address, rest) = words(buffer, more.then_some(next));
+            self.write_descriptor(place, address, rest);
+            place = next;
         }
     }
 
-    fn write_indirect(
-        &self,
-        memory: &DriverMemory,
-        tables: IndirectTables,
-        head: u16,
-        buffers: &[Buffer],
-    ) {
+    fn write_indirect(&self, tables: &IndirectTables, head: u16, buffers: &[Buffer]) {
         let descriptors = (1..).zip(buffers).map(|(next, buffer)| {
             let more = usize::from(next) < buffers.len();
             words(buffer, more.then_some(next))
         });
-        let (table, bytes) = tables.write(memory, head, descriptors);
+        let (table, bytes) = tables.write(head, descriptors);
         let flags = u64::from(VRING_DESC_F_INDIRECT) << 32;
         self.write_descriptor(head, table.0, u64::from(bytes) | flags);
     }
 
     /// Writes descriptor `index` as it is: what a hostile driver would do.
+    #[inline]
     pub fn write_descriptor(&self, index: u16, address: u64, rest: u64) {
         let descriptor = self.descriptors.at(index);
         descriptor[0].store(address, Ordering::Relaxed);
@@ -185,6 +178,7 @@ impl SplitDriver {
     }
 
     /// Puts `head` into the avail ring as it is, visible after the next [`publish`](Self::publish).
+    #[inline]
     pub fn make_available(&mut self, head: u16) {
         self.avail_ring
             .at(self.next_avail)
@@ -193,6 +187,7 @@ impl SplitDriver {
     }
 
     /// Shows the device everything added.
+    #[inline]
     pub fn publish(&self) {
         // Release: pairs with the device's Acquire load of `avail_idx`.
         self.avail_idx.store(self.next_avail, Ordering::Release);
@@ -222,6 +217,7 @@ impl SplitDriver {
 
     /// Takes the next chain that the device returned. Those of an in-order batch come one by one, oldest
     /// first (2.7.9).
+    #[inline]
     pub fn poll(&mut self) -> Option<Used> {
         let next_used = self.next_used;
         let entry = || {
@@ -251,13 +247,13 @@ impl SplitDriver {
         let Some(chain) = self.chains.get_mut(usize::from(head)) else {
             return;
         };
+        let count = std::mem::take(&mut chain.descriptors);
         if self.in_order.is_some() {
             // 2.7.5: with IN_ORDER descriptors are used in the order of the table, round and round.
-            self.free.extend(chain.descriptors.drain(..));
+            self.free.give_last(head, count);
         } else {
             // The last ones used are still in the cache.
-            let descriptors = chain.descriptors.drain(..).rev();
-            descriptors.for_each(|index| self.free.push_front(index));
+            self.free.give_first(head, count);
         }
     }
 

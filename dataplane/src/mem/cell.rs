@@ -11,7 +11,7 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
 
 use super::{Mapping, Segment};
 
@@ -23,6 +23,8 @@ use super::{Mapping, Segment};
 pub unsafe trait Shared: Send + Sync {}
 
 // SAFETY: an atomic integer takes every pattern of bits, and is made to be accessed from both sides.
+unsafe impl Shared for AtomicU8 {}
+// SAFETY: as above.
 unsafe impl Shared for AtomicU16 {}
 // SAFETY: as above.
 unsafe impl Shared for AtomicU32 {}

@@ -189,7 +189,7 @@ impl<Q: DeviceQueue> Pair<Q> {
                 }
             })
             .collect();
-        self.driver.add(&self.memory, &chain);
+        self.driver.add(&chain);
     }
 
     fn ask(&mut self, ask: Ask) {

@@ -1,4 +1,6 @@
-//! `pollux bench`: Pollux measured beside other servers.
+//! `pollux bench`: Pollux measured, by itself and beside other servers.
+
+mod run;
 
 use std::env;
 use std::process::ExitCode;
@@ -12,7 +14,7 @@ use pollux_bench::server::{self, Variants};
 use pollux_bench::size::bytes;
 use pollux_bench::transport::Transport;
 
-/// Measures Pollux beside other servers
+/// Measures Pollux, by itself and beside other servers
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
     #[command(subcommand)]
@@ -21,6 +23,10 @@ pub(crate) struct BenchArgs {
 
 #[derive(Debug, Subcommand)]
 enum Bench {
+    /// Name the scenarios, what each shows and how long it takes
+    List(run::ListArgs),
+    /// Measure a scenario: a named one, or your own in a TOML file
+    Run(run::RunArgs),
     /// Compare servers of null disks or of storage on this host, round by round on the same CPUs
     Compare(Compare),
     /// Compare the device side of a virtqueue with that of the crate virtio-queue, in this process
@@ -137,6 +143,8 @@ fn seconds(text: &str) -> Result<Duration, String> {
 /// Runs one benchmark and returns the exit code; errors are printed.
 pub(crate) fn main(args: BenchArgs) -> ExitCode {
     let ended = match args.bench {
+        Bench::List(options) => options.run(),
+        Bench::Run(options) => options.run(),
         Bench::Compare(options) => options.run(),
         Bench::Ring(options) => options.run(),
     };

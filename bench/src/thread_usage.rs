@@ -1,0 +1,114 @@
+//! What the kernel has counted for a thread.
+
+use std::fs;
+use std::path::PathBuf;
+
+use nix::unistd::gettid;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What a thread used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ThreadUsage {
+    /// Time on a CPU, to a tick of the scheduler.
+    pub cpu_ns: u64,
+    /// Time that it was ready and another had the CPU.
+    pub waited_ns: u64,
+    /// Times that it slept.
+    pub voluntary_switches: u64,
+    /// Times that the CPU was taken from it.
+    pub involuntary_switches: u64,
+}
+
+/// A thread of this process.
+#[derive(Clone, Debug)]
+pub(crate) struct Thread(PathBuf);
+
+impl Thread {
+    /// The calling one.
+    pub(crate) fn this() -> Self {
+        Self(format!("/proc/self/task/{}", gettid()).into())
+    }
+
+    /// Returns the one called `name`, if there is one.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        let tasks = fs::read_dir("/proc/self/task").ok()?;
+        let is_it = |path: &PathBuf| {
+            fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm.trim() == name)
+        };
+        let mut paths = tasks.flatten().map(|task| task.path());
+        paths.find(is_it).map(Self)
+    }
+
+    /// Returns what it used so far; zeros where the kernel does not tell.
+    pub(crate) fn usage(&self) -> ThreadUsage {
+        let read = |file: &str| fs::read_to_string(self.0.join(file)).unwrap_or_default();
+        parse(&read("schedstat"), &read("status"))
+    }
+}
+
+impl ThreadUsage {
+    /// Returns what was used since `before`.
+    pub(crate) fn since(self, before: Self) -> Self {
+        Self {
+            cpu_ns: self.cpu_ns.saturating_sub(before.cpu_ns),
+            waited_ns: self.waited_ns.saturating_sub(before.waited_ns),
+            voluntary_switches: self
+                .voluntary_switches
+                .saturating_sub(before.voluntary_switches),
+            involuntary_switches: self
+                .involuntary_switches
+                .saturating_sub(before.involuntary_switches),
+        }
+    }
+}
+
+fn parse(schedstat: &str, status: &str) -> ThreadUsage {
+    let mut times = schedstat
+        .split_whitespace()
+        .map(|it| it.parse().unwrap_or(0));
+    let value = |key: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(key));
+        line.and_then(|it| it.trim().parse().ok()).unwrap_or(0)
+    };
+    ThreadUsage {
+        cpu_ns: times.next().unwrap_or(0),
+        waited_ns: times.next().unwrap_or(0),
+        voluntary_switches: value("voluntary_ctxt_switches:"),
+        involuntary_switches: value("nonvoluntary_ctxt_switches:"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn the_kernels_files_are_understood() {
+        let status = "Name:\tx\nvoluntary_ctxt_switches:\t7\nnonvoluntary_ctxt_switches:\t8\n";
+        let usage = parse("1000 200 3\n", status);
+        assert_eq!((usage.cpu_ns, usage.waited_ns), (1000, 200));
+        assert_eq!(
+            (usage.voluntary_switches, usage.involuntary_switches),
+            (7, 8)
+        );
+        assert_eq!(parse("", ""), ThreadUsage::default());
+    }
+
+    #[test]
+    fn a_thread_that_works_uses_cpu_and_is_found_by_its_name() {
+        let work = || {
+            let before = Thread::this().usage();
+            let begun = Instant::now();
+            while begun.elapsed() < Duration::from_millis(30) {}
+            std::thread::sleep(Duration::from_millis(1));
+            let used = Thread::named("usage-test").unwrap().usage().since(before);
+            assert!(used.cpu_ns > 1_000_000, "{used:?}");
+            assert!(used.voluntary_switches > 0, "{used:?}");
+        };
+        let thread = std::thread::Builder::new().name("usage-test".into());
+        thread.spawn(work).unwrap().join().unwrap();
+        assert!(Thread::named("no-such-thread").is_none());
+    }
+}
