@@ -3,7 +3,7 @@
 //! [`compare::run`] serves the same null disk with each server in turn, loads it and returns every
 //! raw value with the machine it was taken on. The servers under test are started, pinned and torn
 //! down in [`server`]; [`transport`] says how they are reached. [`fio`] loads block devices, [`vhost`]
-//! what a user-space driver reaches.
+//! what a user-space driver reaches. [`report`] draws what was recorded.
 
 #![deny(unsafe_code)]
 
@@ -16,10 +16,12 @@ mod ioctl_count;
 pub mod load;
 mod poll_queues;
 mod process;
+pub mod report;
 pub mod ring;
 pub mod server;
 pub mod size;
 mod spawn;
+mod statistics;
 mod tool;
 pub mod transport;
 mod vdpa;

@@ -3,7 +3,7 @@
 
 mod plan;
 mod progress;
-mod result;
+pub(crate) mod result;
 mod table;
 
 use std::io;
@@ -25,7 +25,7 @@ use crate::transport::Transport;
 use crate::vhost::{self, RandomReads, VhostError};
 pub use plan::Plan;
 use progress::Progress;
-pub use result::{Comparison, Ending, InterruptsCounted, Point, Ratio, Row, Settings};
+pub use result::{Comparison, Ending, InterruptsCounted, Point, Ratio, Row, SCHEMA, Settings};
 
 /// Why there is no comparison, not even of one round.
 #[derive(Debug, thiserror::Error)]

@@ -1,5 +1,7 @@
 //! `pollux bench`: Pollux measured beside other servers.
 
+mod report;
+
 use std::env;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -25,6 +27,8 @@ enum Bench {
     Compare(Compare),
     /// Compare the device side of a virtqueue with that of the crate virtio-queue, in this process
     Ring(Ring),
+    /// Draw recorded runs as a page or as Markdown tables
+    Report(report::Report),
 }
 
 const RING_EXAMPLE: &str = "Example: pollux bench ring --rounds 5
@@ -139,6 +143,7 @@ pub(crate) fn main(args: BenchArgs) -> ExitCode {
     let ended = match args.bench {
         Bench::Compare(options) => options.run(),
         Bench::Ring(options) => options.run(),
+        Bench::Report(options) => options.run(),
     };
     match ended {
         Ok(code) => code,
