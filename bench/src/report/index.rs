@@ -1,6 +1,5 @@
 //! An index of folders with recorded runs: what each README is called, and what its files say.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -20,7 +19,7 @@ pub(super) fn write(runs: &[Run]) -> String {
     }
     table(&Table {
         title: "Recorded runs".to_owned(),
-        columns: ["run", "what", "files", "Linux", "servers"]
+        columns: ["run", "what", "over", "beside", "machine"]
             .map(Column::words)
             .to_vec(),
         rows: folders
@@ -30,37 +29,59 @@ pub(super) fn write(runs: &[Run]) -> String {
     })
 }
 
-fn row(folder: &Path, runs: &[&Run]) -> Vec<String> {
-    let name = folder.file_name().unwrap_or_default().to_string_lossy();
-    let files = runs.iter().map(|run| {
-        let file = run.path.file_name().unwrap_or_default().to_string_lossy();
-        format!("[{file}]({name}/{file})")
-    });
-    let mut kernels = BTreeSet::new();
-    let mut servers = BTreeSet::new();
-    for run in runs {
-        match &run.recorded {
+/// What the files of one folder have, each thing once, in their order.
+#[derive(Default)]
+struct Kinds {
+    over: Vec<String>,
+    beside: Vec<String>,
+    machines: Vec<String>,
+}
+
+impl Kinds {
+    fn add(&mut self, recorded: &Recorded) {
+        let environment = match recorded {
             Recorded::Comparison(comparison) => {
-                kernels.insert(release(&comparison.environment.kernel));
-                let kinds = comparison
-                    .settings
-                    .servers
-                    .iter()
-                    .map(|it| it.kind().to_string());
-                servers.extend(kinds);
+                let settings = &comparison.settings;
+                once(&mut self.over, settings.transport.to_string());
+                for peer in settings.peers() {
+                    once(&mut self.beside, peer.kind().to_string());
+                }
+                &comparison.environment
             }
             Recorded::Ring(ring) => {
-                kernels.insert(release(&ring.environment.kernel));
-                servers.insert("rings".to_owned());
+                once(&mut self.over, "rings".to_owned());
+                once(&mut self.beside, "virtio-queue".to_owned());
+                &ring.environment
             }
-        }
+        };
+        let on = match environment.hypervisor.as_deref() {
+            None => "bare metal",
+            Some(signature) if signature.starts_with("TCG") => "QEMU without KVM",
+            Some(_) => "virtual machine",
+        };
+        once(
+            &mut self.machines,
+            format!("Linux {}, {on}", release(&environment.kernel)),
+        );
     }
+}
+
+fn once(list: &mut Vec<String>, item: String) {
+    if !list.contains(&item) {
+        list.push(item);
+    }
+}
+
+fn row(folder: &Path, runs: &[&Run]) -> Vec<String> {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    let mut kinds = Kinds::default();
+    runs.iter().for_each(|run| kinds.add(&run.recorded));
     vec![
         format!("[{name}]({name}/README.md)"),
         title(folder).unwrap_or_default(),
-        files.collect::<Vec<_>>().join(", "),
-        kernels.into_iter().collect::<Vec<_>>().join(", "),
-        servers.into_iter().collect::<Vec<_>>().join(", "),
+        kinds.over.join(", "),
+        kinds.beside.join(", "),
+        kinds.machines.join("; "),
     ]
 }
 
@@ -79,4 +100,34 @@ fn title(folder: &Path) -> Option<String> {
     text.lines()
         .find_map(|line| line.strip_prefix("# "))
         .map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::Ending;
+    use crate::compare::result::tests::{comparison, with_rublk};
+    use crate::transport::Transport;
+
+    #[test]
+    fn a_folder_is_a_row_whatever_its_files_have() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("2026-01-02-null");
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join("README.md"), "text\n# Null disks\n# More\n").unwrap();
+        let run = |name: &str, mut comparison: crate::compare::Comparison| {
+            comparison.environment.kernel = "6.12.117+deb12-cloud-amd64".to_owned();
+            comparison.environment.hypervisor = Some("TCGTCGTCGTCG".to_owned());
+            let recorded = Recorded::Comparison(Box::new(comparison));
+            let path = path.join(name);
+            Run { path, recorded }
+        };
+        let first = run("a.json", comparison(Ending::Complete));
+        let second = run("b.json", with_rublk(Transport::VduseVirtioPoll));
+        let written = write(&[first, second]);
+        let row = "| [2026-01-02-null](2026-01-02-null/README.md) | Null disks | vduse-virtio, vduse-virtio-poll \
+                   | qemu, rublk | Linux 6.12.117, QEMU without KVM |";
+        assert_eq!(written.lines().nth(2), Some(row), "{written}");
+        assert_eq!(written.lines().count(), 3);
+    }
 }
