@@ -3,7 +3,8 @@
 //! [`compare::run`] serves the same null disk with each server in turn, loads it and returns every
 //! raw value with the machine it was taken on. The servers under test are started, pinned and torn
 //! down in [`server`]; [`transport`] says how they are reached. [`fio`] loads block devices, [`vhost`]
-//! what a user-space driver reaches. [`report`] draws what was recorded.
+//! what a user-space driver reaches. [`report`] draws what was recorded, [`gate`] judges
+//! whether one build is slower than another.
 
 #![deny(unsafe_code)]
 
@@ -11,6 +12,7 @@ pub mod compare;
 pub mod cpus;
 pub mod environment;
 pub mod fio;
+pub mod gate;
 pub mod interrupt;
 mod ioctl_count;
 pub mod load;

@@ -33,10 +33,15 @@ pub(super) fn draw(bars: &Bars, title: &str) -> Markup {
         .chain(bars.reference);
     let ruler = Ruler::new(&bars.axis, values);
     let height_of = |group: &Group| TITLE + ROW * group.bars.len() as f64;
-    let bottom: f64 = bars.groups.iter().map(height_of).sum();
+    let mut bottom = 0.0;
+    let begins = |group: &Group| {
+        let top = bottom;
+        bottom += height_of(group);
+        top
+    };
+    let tops: Vec<f64> = bars.groups.iter().map(begins).collect();
     let across = |value: f64| Some(LEFT + (RIGHT - LEFT) * ruler.place(value)?);
     let is_log = bars.axis.scale == Scale::Log;
-    let mut top = 0.0;
     html! {
         svg.chart viewBox=(format!("0 0 {WIDTH} {}", bottom + AXIS)) role="img" aria-label=(title) {
             @for (at, text) in &ruler.ticks {
@@ -50,12 +55,11 @@ pub(super) fn draw(bars: &Bars, title: &str) -> Markup {
                 line.reference x1=(x) x2=(x) y1=(TITLE) y2=(bottom) {}
             }
             rect.plot.bare x=(LEFT - 6.0) y="0" width=(RIGHT - LEFT + 12.0) height=(bottom) {}
-            @for group in &bars.groups {
+            @for (group, top) in bars.groups.iter().zip(tops) {
                 text.group x="0" y=(top + 17.0) { (group.title) }
                 @for (place, bar) in group.bars.iter().enumerate() {
                     (row(bar, top + TITLE + ROW * place as f64, is_log, across))
                 }
-                @let _ = top += height_of(group);
             }
         }
     }

@@ -4,6 +4,7 @@
 mod chromium;
 
 use std::path::Path;
+use std::slice;
 
 use pollux_bench::report::{self, Run};
 
@@ -32,7 +33,7 @@ fn one() -> String {
 fn pages_are_readable_on_every_screen_and_in_both_schemes() {
     let (page, charts) = recorded();
     for scheme in [Scheme::Light, Scheme::Dark] {
-        let looks = look(&[page.clone()], &WIDTHS, scheme);
+        let looks = look(slice::from_ref(&page), &WIDTHS, scheme);
         assert_eq!(looks.len(), WIDTHS.len());
         for (look, width) in looks.iter().zip(WIDTHS) {
             assert_eq!((look.width, look.dark), (width, scheme == Scheme::Dark));
