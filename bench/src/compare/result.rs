@@ -239,7 +239,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::load::LatencyNs;
 
-    fn point(round: u32, server: &str, iops: f64, p50: u64) -> Point {
+    pub(crate) fn point(round: u32, server: &str, iops: f64, p50: u64) -> Point {
         let latency_ns = LatencyNs {
             min: 1,
             mean: 1.0,
@@ -298,7 +298,7 @@ pub(crate) mod tests {
         comparison
     }
 
-    fn with_points(servers: &[&str], points: Vec<Point>, ending: Ending) -> Comparison {
+    pub(crate) fn with_points(servers: &[&str], points: Vec<Point>, ending: Ending) -> Comparison {
         let counted = InterruptsCounted {
             server: ServerKind::Qemu.into(),
             iodepth: 1,

@@ -5,9 +5,14 @@
 //! candidate (A/B) counts only where it is larger than that and in its direction beyond doubt; and what could
 //! not have been seen is told.
 
+mod build;
+mod finding;
 mod judge;
 mod power;
+mod table;
 
 pub use crate::statistics::Interval;
+pub use build::{BuildError, Program};
+pub use finding::{Finding, Gate, GateError, Measure, servers};
 pub use judge::{Better, EvidenceError, Judge, Judgement, Pair, ROUNDS_MIN, Verdict};
 pub use power::{Chance, Power};

@@ -1,5 +1,6 @@
 //! `pollux bench`: Pollux measured beside other servers.
 
+mod gate;
 mod report;
 
 use std::env;
@@ -27,6 +28,8 @@ enum Bench {
     Compare(Compare),
     /// Compare the device side of a virtqueue with that of the crate virtio-queue, in this process
     Ring(Ring),
+    /// Tell whether one build of pollux is slower than another
+    Gate(gate::Gate),
     /// Draw recorded runs as a page or as Markdown tables
     Report(report::Report),
 }
@@ -93,7 +96,7 @@ struct Compare {
     /// Servers to compare, in the order of a round: pollux, qemu, rublk, raw; pollux may carry options of
     /// `pollux serve`: pollux:irq-hold-us=0, qemu a blockdev= instead of null-co; raw is a node loaded
     /// straight, with node= and, as it needs them, engine=io_uring_cmd and hipri; label= names a server
-    /// in the table. What is written (--rw) overwrites the storage named
+    /// in the table, program= is another pollux to start. What is written (--rw) overwrites the storage named
     /// [default: all that the transport reaches and are installed]
     #[arg(long, value_name = "SERVER[:OPTION=VALUE...],...")]
     servers: Option<Variants>,
@@ -143,6 +146,7 @@ pub(crate) fn main(args: BenchArgs) -> ExitCode {
     let ended = match args.bench {
         Bench::Compare(options) => options.run(),
         Bench::Ring(options) => options.run(),
+        Bench::Gate(options) => options.run(),
         Bench::Report(options) => options.run(),
     };
     match ended {
