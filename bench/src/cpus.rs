@@ -29,7 +29,7 @@ pub enum CpuError {
 }
 
 /// The CPUs of the two sides, never overlapping.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Placement {
     /// CPUs that the server under test may use.
     pub server: Vec<usize>,

@@ -4,7 +4,8 @@
 //! raw value with the machine it was taken on. The servers under test are started, pinned and torn
 //! down in [`server`]; [`transport`] says how they are reached. [`fio`] loads block devices, [`vhost`]
 //! what a user-space driver reaches. [`run::run`] measures one [`scenario`]: Pollux by itself, for now its worker
-//! in this process ([`loopback`]).
+//! in this process ([`loopback`]). [`report`] draws what was recorded, [`gate`] judges whether one build is slower
+//! than another.
 
 #![deny(unsafe_code)]
 
@@ -12,6 +13,7 @@ pub mod compare;
 pub mod cpus;
 pub mod environment;
 pub mod fio;
+pub mod gate;
 pub mod interrupt;
 mod ioctl_count;
 pub mod load;
@@ -19,6 +21,7 @@ pub mod loopback;
 mod poll_queues;
 mod process;
 mod progress;
+pub mod report;
 mod revision;
 pub mod ring;
 pub mod run;
@@ -26,6 +29,7 @@ pub mod scenario;
 pub mod server;
 pub mod size;
 mod spawn;
+mod statistics;
 mod thread_usage;
 mod tool;
 pub mod transport;

@@ -48,7 +48,16 @@ pub(crate) struct Process {
 
 impl Process {
     /// Starts `command` on `cpus` (empty: on any), with its output piped and nothing to read.
-    pub(crate) fn spawn(mut command: Command, cpus: &[usize]) -> Result<Self, ProcessError> {
+    pub(crate) fn spawn(command: Command, cpus: &[usize]) -> Result<Self, ProcessError> {
+        Self::start(command, cpus, Stdio::piped())
+    }
+
+    /// Starts `command` on any CPU; what it writes to standard error is shown at once and not kept.
+    pub(crate) fn spawn_shown(command: Command) -> Result<Self, ProcessError> {
+        Self::start(command, &[], Stdio::inherit())
+    }
+
+    fn start(mut command: Command, cpus: &[usize], stderr: Stdio) -> Result<Self, ProcessError> {
         let name = command.get_program().to_string_lossy().into_owned();
         let set = if cpus.is_empty() {
             None
@@ -59,7 +68,7 @@ impl Process {
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+            .stderr(stderr);
         let mut child = command
             .spawn()
             .map_err(|e| ProcessError::Start(name.clone(), e))?;

@@ -2,7 +2,7 @@
 //! treats them alike.
 
 mod plan;
-mod result;
+pub(crate) mod result;
 mod table;
 
 use std::io;
@@ -24,7 +24,7 @@ use crate::tool::FIO;
 use crate::transport::Transport;
 use crate::vhost::{self, RandomReads, VhostError};
 pub use plan::Plan;
-pub use result::{Comparison, Ending, InterruptsCounted, Point, Ratio, Row, Settings};
+pub use result::{Comparison, Ending, InterruptsCounted, Point, Ratio, Row, SCHEMA, Settings};
 
 /// Why there is no comparison, not even of one round.
 #[derive(Debug, thiserror::Error)]

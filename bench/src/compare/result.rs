@@ -10,10 +10,11 @@ use crate::environment::Environment;
 use crate::fio::Pattern;
 use crate::load::LoadResult;
 use crate::server::{Counters, ServerKind, Variant};
+use crate::statistics::median;
 use crate::transport::Transport;
 
 /// Grows when a field changes its meaning or goes away.
-const SCHEMA: u32 = 2;
+pub const SCHEMA: u32 = 2;
 
 /// Everything that a comparison found out.
 #[derive(Clone, Debug, Serialize)]
@@ -49,9 +50,10 @@ pub enum Ending {
 }
 
 /// What was compared, and how.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Settings {
-    /// How the servers were reached.
+    /// How the servers were reached. The first files do not say: there was one way.
+    #[serde(default)]
     pub transport: Transport,
     /// Servers, in the order of a round.
     pub servers: Vec<Variant>,
@@ -143,14 +145,14 @@ pub struct Ratio {
 
 impl Settings {
     /// Whom servers are held against: each that is not pollux.
-    pub(super) fn peers(&self) -> impl Iterator<Item = &Variant> {
+    pub(crate) fn peers(&self) -> impl Iterator<Item = &Variant> {
         let is_peer = |server: &&Variant| server.kind() != ServerKind::Pollux;
         self.servers.iter().filter(is_peer)
     }
 }
 
 impl Comparison {
-    pub(super) fn new(
+    pub(crate) fn new(
         started_unix_s: u64,
         environment: Environment,
         settings: Settings,
@@ -232,24 +234,12 @@ fn row<'a>(
     })
 }
 
-/// The middle value, or the mean of the two in the middle; none of none.
-fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    let half = values.len() / 2;
-    let upper = *values.get(half)?;
-    if values.len() % 2 == 1 {
-        Some(upper)
-    } else {
-        Some((values[half - 1] + upper) / 2.0)
-    }
-}
-
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::load::LatencyNs;
 
-    fn point(round: u32, server: &str, iops: f64, p50: u64) -> Point {
+    pub(crate) fn point(round: u32, server: &str, iops: f64, p50: u64) -> Point {
         let latency_ns = LatencyNs {
             min: 1,
             mean: 1.0,
@@ -282,7 +272,7 @@ pub(super) mod tests {
     }
 
     /// Three rounds at depth 1.
-    pub(in crate::compare) fn comparison(ending: Ending) -> Comparison {
+    pub(crate) fn comparison(ending: Ending) -> Comparison {
         let points = vec![
             point(1, "pollux", 8000.0, 120_000),
             point(1, "qemu", 2000.0, 450_000),
@@ -295,7 +285,7 @@ pub(super) mod tests {
     }
 
     /// Two settings of pollux beside both peers, in one round.
-    pub(in crate::compare) fn with_rublk(transport: Transport) -> Comparison {
+    pub(crate) fn with_rublk(transport: Transport) -> Comparison {
         let points = vec![
             point(1, "pollux", 8000.0, 120_000),
             point(1, "pollux:irq-hold-us=0", 5000.0, 200_000),
@@ -308,7 +298,7 @@ pub(super) mod tests {
         comparison
     }
 
-    fn with_points(servers: &[&str], points: Vec<Point>, ending: Ending) -> Comparison {
+    pub(crate) fn with_points(servers: &[&str], points: Vec<Point>, ending: Ending) -> Comparison {
         let counted = InterruptsCounted {
             server: ServerKind::Qemu.into(),
             iodepth: 1,
@@ -393,13 +383,6 @@ pub(super) mod tests {
         let peers = [ServerKind::Rublk.into()];
         let alone = row(&[point(1, "qemu", 5.0, 1)], &[], &qemu, 1, peers.iter()).unwrap();
         assert_eq!((alone.over.len(), alone.interrupts_per_request), (0, None));
-    }
-
-    #[test]
-    fn medians_of_odd_and_even_counts() {
-        assert_eq!(median(vec![3.0, 1.0, 2.0]), Some(2.0));
-        assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), Some(2.5));
-        assert_eq!(median(Vec::new()), None);
     }
 
     #[test]

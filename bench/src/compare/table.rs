@@ -33,7 +33,7 @@ impl fmt::Display for Comparison {
 }
 
 impl Settings {
-    fn disks(&self) -> &'static str {
+    pub(crate) fn disks(&self) -> &'static str {
         match self.servers.iter().any(Variant::has_storage) {
             true => "from the storage named, otherwise a null disk",
             false => "from a null disk",
@@ -52,7 +52,7 @@ impl Settings {
 }
 
 impl Comparison {
-    fn notes(&self) -> Vec<String> {
+    pub(crate) fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
         let asked = self.settings.rounds;
         let finished = self

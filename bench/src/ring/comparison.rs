@@ -7,10 +7,11 @@ use std::time::Duration;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Table};
 use pollux_dataplane::ring::RingFeatures;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{DeviceSide, Fixture, PassSide, ReferenceSide, Shape, Side, time};
 use crate::environment::Environment;
+use crate::statistics;
 
 /// How much to measure.
 #[derive(Clone, Copy, Debug)]
@@ -22,10 +23,10 @@ pub struct RingPlan {
 }
 
 /// One way of having requests, measured.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RingRow {
     /// `split` or `packed`.
-    pub format: &'static str,
+    pub format: String,
     /// Whether chains lie in indirect tables.
     pub indirect: bool,
     /// Whether IN_ORDER was negotiated.
@@ -42,12 +43,13 @@ pub struct RingRow {
     pub pass_ns: Vec<f64>,
     /// The same with one pass in 64 timed, by round.
     pub pass_sampled_ns: Vec<f64>,
-    /// The same without the in-flight log, by round.
+    /// The same without the in-flight log, by round; none in files from before it was measured.
+    #[serde(default)]
     pub pass_unlogged_ns: Vec<f64>,
 }
 
 /// All rows, and the machine.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RingComparison {
     /// Where it ran.
     pub environment: Environment,
@@ -111,7 +113,7 @@ impl RingRow {
         let packed = has(RingFeatures::RING_PACKED);
         let in_order = has(RingFeatures::IN_ORDER);
         Self {
-            format: if packed { "packed" } else { "split" },
+            format: if packed { "packed" } else { "split" }.to_owned(),
             indirect: has(RingFeatures::INDIRECT_DESC),
             in_order,
             batch: shape.batch,
@@ -169,13 +171,9 @@ fn ns(fixture: &mut Fixture, side: &mut impl Side, turn: Duration) -> f64 {
     median(&parts)
 }
 
+/// The median; not a number where nothing was measured.
 fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    match sorted.len() {
-        0 => f64::NAN,
-        length => (sorted[(length - 1) / 2] + sorted[length / 2]) / 2.0,
-    }
+    statistics::median(values.to_vec()).unwrap_or(f64::NAN)
 }
 
 impl fmt::Display for RingComparison {

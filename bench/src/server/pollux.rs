@@ -59,7 +59,8 @@ impl Pollux {
         interrupt: &Interrupt,
     ) -> Result<Self, ServerError> {
         let cpus = cpus_of_queues(setup);
-        let mut command = Command::new(&setup.pollux);
+        let program = variant.program().unwrap_or(&setup.pollux).to_owned();
+        let mut command = Command::new(&program);
         command.arg("serve");
         command.args(variant.arguments(&options(setup, &cpus)));
         let shown = format!("{command:?}").replace('"', "");
@@ -74,7 +75,7 @@ impl Pollux {
         })?;
         Ok(Self {
             process,
-            program: setup.pollux.clone(),
+            program,
             node,
         })
     }

@@ -1,6 +1,7 @@
 //! A server and the options it is started with: `pollux:irq-hold-us=0:irq-cpus=driver`.
 
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,8 @@ use crate::fio::Engine;
 const RESERVED: [&str; 5] = ["name", "attach", "json", "config", "runtime-dir"];
 /// What a variant is called in tables, for one whose options are long.
 const LABEL: &str = "label";
+/// The program of a pollux, where it is another one than the comparison's.
+const PROGRAM: &str = "program";
 /// No option has a shorter name, so that the parts of a PCI address are none.
 const OPTION_LENGTH_MIN: usize = 3;
 
@@ -56,11 +59,18 @@ impl Variant {
         options.find(|(name, _)| name == option)?.1.as_deref()
     }
 
+    /// The program to start, where it is named.
+    pub(super) fn program(&self) -> Option<&Path> {
+        self.value(PROGRAM).map(Path::new)
+    }
+
     /// `base` with the options of this variant put in place of those of the same name, and the
     /// others behind, as arguments.
     pub(super) fn arguments(&self, base: &[(&str, Option<String>)]) -> Vec<String> {
         let kept = base.iter().filter(|(name, _)| !self.has(name));
-        let own = self.options.iter().map(|(name, value)| (&**name, value));
+        let for_it = |(name, _): &&(String, Option<String>)| name != PROGRAM;
+        let own = self.options.iter().filter(for_it);
+        let own = own.map(|(name, value)| (&**name, value));
         kept.map(|(name, value)| (*name, value))
             .chain(own)
             .flat_map(|(name, value)| {
@@ -102,6 +112,11 @@ impl Variant {
     }
 
     fn check_pollux(&self) -> Result<(), String> {
+        if self.has(PROGRAM) && self.program().is_none_or(|it| it.as_os_str().is_empty()) {
+            return Err(format!(
+                "{self}: no program is named; write pollux:program=FILE"
+            ));
+        }
         match self
             .options
             .iter()
@@ -312,6 +327,19 @@ mod tests {
                 "0"
             ]
         );
+    }
+
+    #[test]
+    fn a_program_is_started_and_not_told_of_itself() {
+        let other = parse("pollux:label=old:program=/tmp/old:poll=event")
+            .0
+            .remove(0);
+        assert_eq!(other.program(), Some(Path::new("/tmp/old")));
+        assert_eq!(other.arguments(&[]), ["--poll", "event"]);
+        assert_eq!(parse("pollux").0[0].program(), None);
+        assert!(refused("pollux:program=").contains("write pollux:program=FILE"));
+        assert!(refused("pollux:program").contains("write pollux:program=FILE"));
+        assert!(refused("qemu:program=/x").contains("qemu has no option 'program'"));
     }
 
     #[test]

@@ -2,6 +2,9 @@
 
 mod run;
 
+mod gate;
+mod report;
+
 use std::env;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -31,6 +34,10 @@ enum Bench {
     Compare(Compare),
     /// Compare the device side of a virtqueue with that of the crate virtio-queue, in this process
     Ring(Ring),
+    /// Tell whether one build of pollux is slower than another
+    Gate(gate::Gate),
+    /// Draw recorded runs as a page or as Markdown tables
+    Report(report::Report),
 }
 
 const RING_EXAMPLE: &str = "Example: pollux bench ring --rounds 5
@@ -95,7 +102,7 @@ struct Compare {
     /// Servers to compare, in the order of a round: pollux, qemu, rublk, raw; pollux may carry options of
     /// `pollux serve`: pollux:irq-hold-us=0, qemu a blockdev= instead of null-co; raw is a node loaded
     /// straight, with node= and, as it needs them, engine=io_uring_cmd and hipri; label= names a server
-    /// in the table. What is written (--rw) overwrites the storage named
+    /// in the table, program= is another pollux to start. What is written (--rw) overwrites the storage named
     /// [default: all that the transport reaches and are installed]
     #[arg(long, value_name = "SERVER[:OPTION=VALUE...],...")]
     servers: Option<Variants>,
@@ -147,6 +154,8 @@ pub(crate) fn main(args: BenchArgs) -> ExitCode {
         Bench::Run(options) => options.run(),
         Bench::Compare(options) => options.run(),
         Bench::Ring(options) => options.run(),
+        Bench::Gate(options) => options.run(),
+        Bench::Report(options) => options.run(),
     };
     match ended {
         Ok(code) => code,
