@@ -23,10 +23,12 @@ pub struct Environment {
     /// How the clock speed of CPU 0 is chosen (`performance`, `schedutil`, ...); none where the kernel does not choose.
     pub governor: Option<String>,
     /// Holes of the CPU, and what the kernel does about each.
+    #[serde(default)]
     pub mitigations: BTreeMap<String, String>,
     /// Version of this program.
     pub pollux: String,
     /// What it was built from.
+    #[serde(default)]
     pub build: Build,
     /// fio's version line.
     pub fio: Option<String>,

@@ -26,7 +26,7 @@ pub enum Recorded {
     /// Of `pollux bench compare`.
     Comparison(Box<Comparison>),
     /// Of `pollux bench ring`.
-    Ring(RingComparison),
+    Ring(Box<RingComparison>),
 }
 
 /// What all schemas of a comparison have. Medians and ratios, which they write differently, are drawn anew
