@@ -53,6 +53,11 @@ impl Kinds {
                 once(&mut self.beside, "virtio-queue".to_owned());
                 &ring.environment
             }
+            Recorded::Scenario(run) => {
+                once(&mut self.over, run.scenario.transport.to_string());
+                once(&mut self.beside, "a cache line".to_owned());
+                &run.environment
+            }
         };
         let on = match environment.hypervisor.as_deref() {
             None => "bare metal",

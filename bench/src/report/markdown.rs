@@ -58,7 +58,7 @@ impl Form {
 fn comparison(run: &Run) -> Option<&Comparison> {
     match &run.recorded {
         Recorded::Comparison(comparison) => Some(comparison),
-        Recorded::Ring(_) => None,
+        Recorded::Ring(_) | Recorded::Scenario(_) => None,
     }
 }
 

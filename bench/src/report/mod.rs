@@ -1,6 +1,6 @@
 //! Draws recorded runs: one HTML page without anything from elsewhere, or Markdown tables.
 //!
-//! `{error, model, number} < {recorded, save, chart} < {comparison, ring, page, markdown, index}`: each kind of result is converted into
+//! `{error, model, number} < {recorded, save, chart} < {comparison, ring, scenario, page, markdown, index}`: each kind of result is converted into
 //! the small model of [`model`], from which everything is drawn. Another kind needs another conversion and nothing else.
 
 mod chart;
@@ -14,6 +14,7 @@ mod page;
 mod recorded;
 mod ring;
 mod save;
+mod scenario;
 
 pub use error::ReportError;
 pub use markdown::{Form, update};
@@ -28,6 +29,7 @@ pub fn report(runs: &[Run]) -> Report {
         match &run.recorded {
             Recorded::Comparison(comparison) => comparison::section(&run.path, comparison),
             Recorded::Ring(ring) => ring::section(&run.path, ring),
+            Recorded::Scenario(measured) => scenario::section(&run.path, measured),
         }
     };
     Report {

@@ -177,6 +177,29 @@ pub enum Align {
     Right,
 }
 
+impl Figure {
+    /// Puts one together.
+    pub fn new(title: impl Into<String>, note: impl Into<String>, drawing: Drawing) -> Self {
+        Self {
+            title: title.into(),
+            note: note.into(),
+            drawing,
+        }
+    }
+}
+
+impl Axis {
+    /// One with round values.
+    pub fn new(title: impl Into<String>, scale: Scale, unit: Unit) -> Self {
+        Self {
+            title: title.into(),
+            scale,
+            unit,
+            ticks: Vec::new(),
+        }
+    }
+}
+
 impl Column {
     /// A column of words.
     pub fn words(title: impl Into<String>) -> Self {

@@ -10,6 +10,7 @@ use super::ReportError;
 use crate::compare::{Comparison, Ending, InterruptsCounted, Point, SCHEMA, Settings};
 use crate::environment::Environment;
 use crate::ring::RingComparison;
+use crate::run::{self, SCHEMA_VERSION};
 
 /// A file and what it holds.
 #[derive(Clone, Debug)]
@@ -27,6 +28,8 @@ pub enum Recorded {
     Comparison(Box<Comparison>),
     /// Of `pollux bench ring`.
     Ring(Box<RingComparison>),
+    /// Of `pollux bench run`.
+    Scenario(Box<run::Run>),
 }
 
 /// What all schemas of a comparison have. Medians and ratios, which they write differently, are drawn anew
@@ -122,6 +125,9 @@ fn parse(path: &Path, text: &str) -> Result<Recorded, ReportError> {
     };
     let value: Value = serde_json::from_str(text).map_err(|e| format(e.to_string()))?;
     // From the text once more, so that an error names its line.
+    if let Some(version) = value.get("schema_version") {
+        return parse_scenario(path, text, version);
+    }
     match value.get("schema").map(Value::as_u64) {
         Some(Some(schema)) if (1..=u64::from(SCHEMA)).contains(&schema) => {
             let raw: Raw = serde_json::from_str(text).map_err(|e| format(e.to_string()))?;
@@ -144,9 +150,33 @@ fn parse(path: &Path, text: &str) -> Result<Recorded, ReportError> {
     }
 }
 
+/// Reads what `pollux bench run` wrote.
+fn parse_scenario(path: &Path, text: &str, version: &Value) -> Result<Recorded, ReportError> {
+    let format = |reason: String| ReportError::Format {
+        path: path.to_owned(),
+        reason,
+    };
+    match version.as_u64() {
+        Some(schema) if (1..=u64::from(SCHEMA_VERSION)).contains(&schema) => {
+            let run: run::Run = serde_json::from_str(text).map_err(|e| format(e.to_string()))?;
+            match run.summary.is_empty() {
+                true => Err(format("it has no points".to_owned())),
+                false => Ok(Recorded::Scenario(Box::new(run))),
+            }
+        }
+        Some(schema) => Err(ReportError::Schema {
+            path: path.to_owned(),
+            schema,
+            newest: SCHEMA_VERSION,
+        }),
+        None => Err(format("its schema_version is no number".to_owned())),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::model::Drawing;
 
     fn refused(text: &str) -> String {
         parse(Path::new("run.json"), text).unwrap_err().to_string()
@@ -166,6 +196,8 @@ mod tests {
                 "schema 99 is unknown, known are 1 to 2",
             ),
             (r#"{"rows": 3}"#, "invalid type"),
+            (r#"{"schema_version": 1}"#, "missing field"),
+            (r#"{"schema_version": 9}"#, "known are 1 to 1"),
         ] {
             let error = refused(text);
             assert!(error.contains(expected), "{text}: {error}");
@@ -185,6 +217,35 @@ mod tests {
             error.to_string().contains("none.json: No such file"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_scenario_is_read_as_it_was_printed_and_drawn() {
+        let printed = run::tests::measured(|scenario| scenario.rounds = 1).unwrap();
+        let text = serde_json::to_string(&printed).unwrap();
+        let recorded = parse(Path::new("run.json"), &text).unwrap();
+        let Recorded::Scenario(read) = &recorded else {
+            panic!("{text}")
+        };
+        // A float may be off by its last bit after it was text.
+        let latencies = |run: &run::Run| {
+            let each = run.points.iter().map(|point| point.latencies());
+            each.collect::<Option<Vec<_>>>().expect("histograms")
+        };
+        assert_eq!(latencies(read), latencies(&printed));
+        let section = &crate::report::report(&[Run {
+            path: "run.json".into(),
+            recorded,
+        }])
+        .sections[0];
+        assert_eq!(section.summary.rows.len(), printed.summary.len());
+        for figure in &section.figures {
+            let is_drawn = match &figure.drawing {
+                Drawing::Lines(lines) => lines.series.iter().all(|it| !it.points.is_empty()),
+                Drawing::Bars(bars) => bars.groups.iter().all(|it| !it.bars.is_empty()),
+            };
+            assert!(is_drawn, "{figure:?}");
+        }
     }
 
     #[test]

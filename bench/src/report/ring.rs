@@ -84,12 +84,7 @@ fn figure(ring: &RingComparison, of: &str) -> Figure {
         title: format!("Time of a request, {of}"),
         note: "Median of the rounds; the thin line goes from the lowest to the highest. Shorter is better.".to_owned(),
         drawing: Drawing::Bars(Bars {
-            axis: Axis {
-                title: "a request".to_owned(),
-                scale: Scale::Linear,
-                unit: Unit::Nanoseconds,
-                ticks: Vec::new(),
-            },
+            axis: Axis::new("a request", Scale::Linear, Unit::Nanoseconds),
             reference: None,
             groups: rows.map(group).collect(),
         }),

@@ -20,6 +20,7 @@ use crate::scenario::{LoadKind, Scenario};
 use measure::Rig;
 use preflight::CpuTimes;
 pub use preflight::{Finding, Spoiler};
+pub(crate) use result::SCHEMA_VERSION;
 pub use result::{PingPong, Point, PointLoad, Run, WorkerCounters};
 pub use summary::Row;
 
@@ -192,4 +193,4 @@ impl<'a> Bench<'a> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

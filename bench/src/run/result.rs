@@ -5,7 +5,7 @@ use std::fmt;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
-use hdrhistogram::serialization::{Serializer, V2DeflateSerializer};
+use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer};
 use pollux_dataplane::stats::QueueSnapshot;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -20,7 +20,7 @@ use crate::scenario::Scenario;
 use crate::thread_usage::ThreadUsage;
 
 /// Grows when a field changes its meaning or goes away. `bench/run.schema.json` is the schema of this version.
-const SCHEMA_VERSION: u32 = 1;
+pub(crate) const SCHEMA_VERSION: u32 = 1;
 
 /// Everything that a run found out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -159,7 +159,7 @@ impl WorkerCounters {
 
 impl PointLoad {
     /// Returns whether it is the same as `other`, perhaps in another round.
-    pub(super) fn is_like(&self, other: &Self) -> bool {
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Open { rate: one, .. }, Self::Open { rate: two, .. }) => one == two,
             _ => self == other,
@@ -220,6 +220,14 @@ impl Point {
     }
 }
 
+impl Point {
+    /// Returns the latencies in full, in ns; none where what is stored is no histogram.
+    pub fn latencies(&self) -> Option<Histogram<u64>> {
+        let bytes = STANDARD.decode(&self.histogram).ok()?;
+        Deserializer::new().deserialize(&mut &bytes[..]).ok()
+    }
+}
+
 impl Run {
     #[expect(clippy::too_many_arguments, reason = "the parts of a whole, each once")]
     pub(super) fn new(
@@ -260,7 +268,6 @@ fn encode(histogram: &Histogram<u64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hdrhistogram::serialization::Deserializer;
 
     #[test]
     fn histograms_are_read_back() {

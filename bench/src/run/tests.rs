@@ -34,7 +34,7 @@ fn null() -> Null {
     Null::new(&options, false).unwrap()
 }
 
-fn measured(change: impl FnOnce(&mut Scenario)) -> Result<Run, RunError> {
+pub(crate) fn measured(change: impl FnOnce(&mut Scenario)) -> Result<Run, RunError> {
     let mut scenario = parse("test.toml", TEXT).unwrap();
     change(&mut scenario);
     let _alone = ALONE

@@ -5,6 +5,8 @@ mod checked;
 mod parse;
 mod pattern;
 
+use std::fmt;
+
 use pollux_dataplane::ring::RingFeatures;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -92,6 +94,23 @@ pub enum Format {
     Split,
     /// VIRTIO 1.3, 2.8.
     Packed,
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Loopback => "loopback",
+        })
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Split => "split",
+            Self::Packed => "packed",
+        })
+    }
 }
 
 /// Which CPUs the two threads stay on.

@@ -40,23 +40,6 @@ pub(super) fn all(comparison: &Comparison) -> Vec<Figure> {
     figures
 }
 
-fn axis(title: &str, scale: Scale, unit: Unit) -> Axis {
-    Axis {
-        title: title.to_owned(),
-        scale,
-        unit,
-        ticks: Vec::new(),
-    }
-}
-
-fn figure(title: impl Into<String>, note: impl Into<String>, drawing: Drawing) -> Figure {
-    Figure {
-        title: title.into(),
-        note: note.into(),
-        drawing,
-    }
-}
-
 /// One line a server, whose point at each depth `point` gives.
 fn series(comparison: &Comparison, point: impl Fn(&Variant, u32) -> Option<Point>) -> Vec<Series> {
     let settings = &comparison.settings;
@@ -114,7 +97,7 @@ fn rounds_note(comparison: &Comparison) -> &'static str {
 
 fn side_by_side(comparison: &Comparison) -> Figure {
     let bars = Bars {
-        axis: axis("IOPS", Scale::Linear, Unit::Count),
+        axis: Axis::new("IOPS", Scale::Linear, Unit::Count),
         reference: None,
         groups: groups(comparison, |row| {
             let points = comparison.points_of(&row.server, row.iodepth);
@@ -122,7 +105,7 @@ fn side_by_side(comparison: &Comparison) -> Figure {
             Some(bar(Some(row.iops), range, format!("{:.0}", row.iops)))
         }),
     };
-    figure(
+    Figure::new(
         "IOPS side by side",
         rounds_note(comparison),
         Drawing::Bars(bars),
@@ -136,11 +119,11 @@ fn iops_by_depth(comparison: &Comparison) -> Figure {
             .iter()
             .map(|&it| (f64::from(it), it.to_string()))
             .collect(),
-        ..axis("QD, requests in flight", Scale::Log, Unit::Count)
+        ..Axis::new("QD, requests in flight", Scale::Log, Unit::Count)
     };
     let lines = Lines {
         x,
-        y: axis("IOPS", Scale::Linear, Unit::Count),
+        y: Axis::new("IOPS", Scale::Linear, Unit::Count),
         series: series(comparison, |server, depth| {
             let y = comparison.median_of(server, depth, |point| point.load.iops)?;
             let points = comparison.points_of(server, depth);
@@ -152,7 +135,7 @@ fn iops_by_depth(comparison: &Comparison) -> Figure {
             })
         }),
     };
-    figure(
+    Figure::new(
         "IOPS against queue depth",
         rounds_note(comparison),
         Drawing::Lines(lines),
@@ -161,8 +144,8 @@ fn iops_by_depth(comparison: &Comparison) -> Figure {
 
 fn latency_by_throughput(comparison: &Comparison) -> Figure {
     let lines = Lines {
-        x: axis("IOPS", Scale::Linear, Unit::Count),
-        y: axis("latency, p50 to p99", Scale::Log, Unit::Nanoseconds),
+        x: Axis::new("IOPS", Scale::Linear, Unit::Count),
+        y: Axis::new("latency, p50 to p99", Scale::Log, Unit::Nanoseconds),
         series: series(comparison, |server, depth| {
             let middle = |value: Percentile| comparison.median_of(server, depth, value);
             let x = middle(|point| point.load.iops)?;
@@ -183,7 +166,7 @@ fn latency_by_throughput(comparison: &Comparison) -> Figure {
     };
     let note = "The mark is p50, the upper end of its line p99; one mark a queue depth. Lower and further right \
                 is better.";
-    figure("Latency against throughput", note, Drawing::Lines(lines))
+    Figure::new("Latency against throughput", note, Drawing::Lines(lines))
 }
 
 fn percentiles(comparison: &Comparison, depth: u32) -> Figure {
@@ -215,14 +198,14 @@ fn percentiles(comparison: &Comparison, depth: u32) -> Figure {
             ticks: places()
                 .map(|(x, (name, _))| (x, (*name).to_owned()))
                 .collect(),
-            ..axis("percentile", Scale::Linear, Unit::Count)
+            ..Axis::new("percentile", Scale::Linear, Unit::Count)
         },
-        y: axis("latency", Scale::Log, Unit::Nanoseconds),
+        y: Axis::new("latency", Scale::Log, Unit::Nanoseconds),
         series: settings.servers.iter().enumerate().map(line).collect(),
     };
     let note =
         "Medians over the rounds of each percentile that is stored; nothing is known between them.";
-    figure(
+    Figure::new(
         format!("Latency percentiles at QD {depth}"),
         note,
         Drawing::Lines(lines),
@@ -242,12 +225,16 @@ fn interrupts_by_request(comparison: &Comparison) -> Option<Figure> {
         Some(bar(value, None, text))
     });
     let bars = Bars {
-        axis: axis("interrupts a request", Scale::Linear, Unit::Count),
+        axis: Axis::new("interrupts a request", Scale::Linear, Unit::Count),
         reference: None,
         groups,
     };
     let note = "Fewer cost the driver less. Of pollux by its own counters.";
-    Some(figure("Interrupts a request", note, Drawing::Bars(bars)))
+    Some(Figure::new(
+        "Interrupts a request",
+        note,
+        Drawing::Bars(bars),
+    ))
 }
 
 /// None where nothing was measured beside `peer`.
@@ -272,12 +259,12 @@ fn ratios(comparison: &Comparison, peer: &Variant) -> Option<Figure> {
     });
     groups.iter().any(|group| !group.bars.is_empty()).then(|| {
         let bars = Bars {
-            axis: axis("times as many IOPS", Scale::Log, Unit::Count),
+            axis: Axis::new("times as many IOPS", Scale::Log, Unit::Count),
             reference: Some(1.0),
             groups,
         };
         let note = "Quotient of the medians; the line goes from the lowest to the highest quotient inside of one \
                     round. Left of 1: fewer IOPS.";
-        figure(format!("IOPS over those of {name}"), note, Drawing::Bars(bars))
+        Figure::new(format!("IOPS over those of {name}"), note, Drawing::Bars(bars))
     })
 }
