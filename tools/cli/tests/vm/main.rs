@@ -14,6 +14,7 @@ mod bad_input;
 mod data;
 mod doctor;
 mod fabrics;
+mod gate;
 mod guest;
 mod hang;
 mod hostile;
