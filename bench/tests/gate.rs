@@ -157,11 +157,12 @@ proptest! {
         let (same, changed) = (pairs(same), pairs(changed));
         let it = judge.judge(Better::Higher, &same, &changed).expect("values above 0");
         prop_assert!(it.interval.low <= it.effect && it.effect <= it.interval.high);
-        prop_assert!(it.threshold >= 0.02 && it.threshold >= 3.0 * it.noise);
+        let three_times = 1.0 - (-3.0 * it.noise.ln_1p()).exp();
+        prop_assert!(it.threshold > 0.0199 && it.threshold > three_times - 1e-9);
         match it.verdict {
             Verdict::Regression => prop_assert!(it.effect < -it.threshold && it.interval.high < 0.0),
             Verdict::Improvement => prop_assert!(it.effect > it.threshold && it.interval.low > 0.0),
-            Verdict::Pass => prop_assert!(it.effect.abs() <= it.threshold),
+            Verdict::Pass => prop_assert!(it.effect >= -it.threshold - 1e-9),
             Verdict::Inconclusive => {}
         }
     }

@@ -60,7 +60,7 @@ pub struct Judgement {
     pub interval: Interval,
     /// How far two values of the baseline come out apart: a standard deviation.
     pub noise: f64,
-    /// The smallest change that counts.
+    /// The smallest change for the worse that counts.
     pub threshold: f64,
     /// What follows.
     pub verdict: Verdict,
@@ -173,14 +173,10 @@ fn noise(same: &[f64]) -> f64 {
     DEVIATION_PER_MEAN_DISTANCE * sum / same.len() as f64
 }
 
+/// From logarithms, as a loss of IOPS is never above 1 as a share, and would be below three times much noise whatever
+/// its size.
 fn verdict(better: Better, effect: f64, interval: Interval, noise: f64) -> Judgement {
-    let share = |logarithm: f64| logarithm.exp_m1();
-    let (effect, noise) = (share(effect), share(noise));
-    let interval = Interval {
-        low: share(interval.low),
-        high: share(interval.high),
-    };
-    let threshold = (NOISE_FACTOR * noise).max(EFFECT_MIN);
+    let threshold = (NOISE_FACTOR * noise).max(-(-EFFECT_MIN).ln_1p());
     let is_clear = interval.low > 0.0 || interval.high < 0.0;
     let is_worse = match better {
         Better::Higher => effect < 0.0,
@@ -190,14 +186,21 @@ fn verdict(better: Better, effect: f64, interval: Interval, noise: f64) -> Judge
         (true, true) if is_worse => Verdict::Regression,
         (true, true) => Verdict::Improvement,
         (true, false) => Verdict::Inconclusive,
-        (false, _) if threshold > THRESHOLD_MAX => Verdict::Inconclusive,
+        (false, _) if threshold > THRESHOLD_MAX.ln_1p() => Verdict::Inconclusive,
         (false, _) => Verdict::Pass,
     };
+    let share = |logarithm: f64| logarithm.exp_m1();
     Judgement {
-        effect,
-        interval,
-        noise,
-        threshold,
+        effect: share(effect),
+        interval: Interval {
+            low: share(interval.low),
+            high: share(interval.high),
+        },
+        noise: share(noise),
+        threshold: match better {
+            Better::Higher => -share(-threshold),
+            Better::Lower => share(threshold),
+        },
         verdict,
     }
 }
@@ -251,7 +254,7 @@ mod tests {
         let verdict = |same, changed| judged(Better::Higher, same, changed).verdict;
         let all_a_little_less = [98.5, 98.4, 98.6, 98.5, 98.7];
         assert_eq!(verdict([100.0; 5], all_a_little_less), Verdict::Pass);
-        let loud = [108.0, 93.0, 107.0, 92.0, 106.0];
+        let loud = [106.0, 95.0, 105.0, 94.0, 105.0];
         assert_eq!(verdict(loud, [90.0, 89.0, 91.0, 90.5, 89.5]), Verdict::Pass);
         assert_eq!(
             verdict(QUIET, [90.0, 89.0, 91.0, 115.0, 114.0]),
@@ -259,6 +262,16 @@ mod tests {
         );
         let deafening = [150.0, 60.0, 140.0, 70.0, 160.0];
         assert_eq!(verdict(deafening, QUIET), Verdict::Inconclusive);
+    }
+
+    /// A share of a loss is never above 1, however much noise there is.
+    #[test]
+    fn a_loss_of_nearly_all_is_found_in_much_noise() {
+        let loud = [150.0, 70.0, 140.0, 70.0, 140.0];
+        let nearly_nothing = [1.0, 1.5, 0.8, 1.2, 0.7];
+        let judged = judged(Better::Higher, loud, nearly_nothing);
+        assert_eq!(judged.verdict, Verdict::Regression, "{judged:?}");
+        assert!(judged.noise > 0.4 && judged.threshold < 1.0, "{judged:?}");
     }
 
     #[test]

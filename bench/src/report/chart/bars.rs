@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::scale::Ruler;
-use super::{WIDTH, colour, fit, mark, number, tip, width};
+use super::{WIDTH, colour, fit, labels, mark, number, tip, width};
 use crate::report::model::{Bar, Bars, Group, Scale};
 
 /// Height of a group's title, of a row, and of a bar.
@@ -44,11 +44,9 @@ pub(super) fn draw(bars: &Bars, title: &str) -> Markup {
     let is_log = bars.axis.scale == Scale::Log;
     html! {
         svg.chart viewBox=(format!("0 0 {WIDTH} {}", bottom + AXIS)) role="img" aria-label=(title) {
-            @for (at, text) in &ruler.ticks {
-                @if let Some(x) = across(*at).map(number) {
-                    line.grid x1=(x) x2=(x) y1=(TITLE) y2=(bottom) {}
-                    text.middle x=(x) y=(bottom + 16.0) { (text) }
-                }
+            @for (x, text) in labels(&ruler, across) {
+                line.grid x1=(number(x)) x2=(number(x)) y1=(TITLE) y2=(bottom) {}
+                text.middle x=(number(x)) y=(bottom + 16.0) { (text) }
             }
             text.axis.middle x=((LEFT + RIGHT) / 2.0) y=(bottom + 36.0) { (bars.axis.title) }
             @if let Some(x) = bars.reference.and_then(across).map(number) {

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::scale::Ruler;
-use super::{WIDTH, colour, mark, number, width};
+use super::{WIDTH, colour, labels, mark, number};
 use crate::report::model::{Lines, Series};
 
 const HEIGHT: f64 = 290.0;
@@ -12,8 +12,6 @@ const LEFT: f64 = 56.0;
 const RIGHT: f64 = WIDTH - 10.0;
 const TOP: f64 = 28.0;
 const BOTTOM: f64 = HEIGHT - 44.0;
-/// Smallest distance between labels of an axis.
-const GAP: f64 = 6.0;
 
 /// Both axes, as coordinates.
 struct Plot {
@@ -39,21 +37,6 @@ impl Plot {
     fn up(&self, value: f64) -> Option<f64> {
         Some(BOTTOM - (BOTTOM - TOP) * self.y.place(value)?)
     }
-
-    /// Labels below, without those that would touch the one before.
-    fn labels_below(&self) -> Vec<(f64, &str)> {
-        let mut labels: Vec<(f64, &str)> = Vec::new();
-        let mut end = f64::NEG_INFINITY;
-        for (at, text) in &self.x.ticks {
-            let Some(x) = self.across(*at) else { continue };
-            let half = width(text) / 2.0;
-            if x - half >= end + GAP && x + half <= WIDTH {
-                labels.push((x, text));
-                end = x + half;
-            }
-        }
-        labels
-    }
 }
 
 pub(super) fn draw(lines: &Lines, title: &str) -> Markup {
@@ -68,7 +51,7 @@ pub(super) fn draw(lines: &Lines, title: &str) -> Markup {
                     text.end x=(LEFT - 6.0) y=(y) dy="0.35em" { (text) }
                 }
             }
-            @for (x, text) in plot.labels_below() {
+            @for (x, text) in labels(&plot.x, |value| plot.across(value)) {
                 line.grid x1=(number(x)) x2=(number(x)) y1=(TOP) y2=(BOTTOM) {}
                 text.middle x=(number(x)) y=(BOTTOM + 18.0) { (text) }
             }

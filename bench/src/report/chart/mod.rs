@@ -11,6 +11,7 @@ mod scale;
 use maud::{Markup, html};
 
 use super::model::{Drawing, Lines};
+use scale::Ruler;
 
 /// Width of every chart in units of its own, which are pixels of a phone.
 const WIDTH: f64 = 400.0;
@@ -80,9 +81,25 @@ fn number(value: f64) -> String {
     format!("{value:.1}")
 }
 
-/// Width that `text` may have at most: by its widest letters it would be more, but no label is made of them.
+/// Where to write the ticks of an axis from left to right, without those that would touch the one before.
+fn labels(ruler: &Ruler, across: impl Fn(f64) -> Option<f64>) -> Vec<(f64, &str)> {
+    const GAP: f64 = 6.0;
+    let mut labels: Vec<(f64, &str)> = Vec::new();
+    let mut end = f64::NEG_INFINITY;
+    for (at, text) in &ruler.ticks {
+        let Some(x) = across(*at) else { continue };
+        let half = width(text) / 2.0;
+        if x - half >= end + GAP && x + half <= WIDTH {
+            labels.push((x, text));
+            end = x + half;
+        }
+    }
+    labels
+}
+
+/// Width that `text` may have in the widest of usual fonts: there are wider letters, but no label is made of them.
 fn width(text: &str) -> f64 {
-    const LETTER: f64 = 7.0;
+    const LETTER: f64 = 7.6;
     text.chars().count() as f64 * LETTER
 }
 
@@ -99,11 +116,31 @@ fn fit(text: &str, room: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::model::{Axis, Scale, Unit};
+
+    #[test]
+    fn labels_that_would_touch_are_left_out() {
+        let axis = Axis {
+            title: String::new(),
+            scale: Scale::Log,
+            unit: Unit::Count,
+            ticks: [1, 127, 128]
+                .map(|depth| (f64::from(depth), depth.to_string()))
+                .to_vec(),
+        };
+        let ruler = Ruler::new(&axis, [1.0, 128.0].into_iter());
+        let across = |value| Some(20.0 + 300.0 * ruler.place(value)?);
+        let written: Vec<&str> = labels(&ruler, across)
+            .into_iter()
+            .map(|(_, text)| text)
+            .collect();
+        assert_eq!(written, ["1", "127"]);
+    }
 
     #[test]
     fn text_that_is_too_long_ends_in_an_ellipsis() {
         assert_eq!(fit("pollux", 100.0), "pollux");
-        assert_eq!(fit("pollux:backend=null", 70.0), "pollux:ba…");
+        assert_eq!(fit("pollux:backend=null", 76.0), "pollux:ba…");
         assert_eq!(fit("pollux", 0.0), "…");
     }
 }

@@ -7,6 +7,10 @@ use crate::report::number::short;
 const MARGIN: f64 = 0.04;
 /// Fewest ticks that a linear axis is to have.
 const TICKS_MIN: f64 = 3.0;
+/// Smallest end of a linear axis.
+const MOST_MIN: f64 = 1e-100;
+/// Most ticks of a logarithmic axis that are not decades alone.
+const LOG_TICKS_MAX: usize = 7;
 
 /// An axis that knows what lies on it.
 #[derive(Clone, Debug)]
@@ -68,7 +72,8 @@ impl Ruler {
 
 /// From 0 to the first round value that is not below `most`.
 fn linear(most: f64) -> (f64, f64, Vec<f64>) {
-    let most = if most > 0.0 { most } else { 1.0 };
+    // What is next to nothing has no decade below it.
+    let most = if most > MOST_MIN { most } else { 1.0 };
     let decade = 10f64.powf((most / TICKS_MIN).log10().floor());
     let steps = [5.0, 2.0, 1.0].map(|step| step * decade);
     let step = steps
@@ -80,26 +85,33 @@ fn linear(most: f64) -> (f64, f64, Vec<f64>) {
     (0.0, count * step, ticks.collect())
 }
 
-/// From a round value at or below `least` to one at or above `most`: decades, with 2 and 5 between few.
+/// From a round value at or below `least` to one at or above `most`, where round is 1, 2 or 5 times a decade; of many
+/// only decades are written.
 fn logarithmic(least: f64, most: f64) -> (f64, f64, Vec<f64>) {
     let first = least.log10().floor() as i32;
     let last = most.log10().ceil() as i32;
-    let between: &[f64] = match last - first {
-        ..=2 => &[1.0, 2.0, 5.0],
-        _ => &[1.0],
-    };
     let decades = (first..=last).map(|exponent| 10f64.powi(exponent));
-    let all: Vec<f64> = decades
-        .flat_map(|decade| between.iter().map(move |it| it * decade))
+    let round: Vec<f64> = decades
+        .flat_map(|decade| [1.0, 2.0, 5.0].map(|it| it * decade))
         .collect();
     // A value that is round itself may come out a little above or below.
-    let begin = all.iter().rposition(|it| *it <= least * 1.001).unwrap_or(0);
-    let end = all
+    let begin = round
+        .iter()
+        .rposition(|it| *it <= least * 1.001)
+        .unwrap_or(0);
+    let end = round
         .iter()
         .position(|it| *it >= most * 0.999)
-        .unwrap_or(all.len() - 1);
-    let end = end.max((begin + 1).min(all.len() - 1));
-    (all[begin], all[end], all[begin..=end].to_vec())
+        .unwrap_or(round.len() - 1);
+    // The last decade is followed by its double, so there is always one more.
+    let end = end.max(begin + 1).min(round.len() - 1);
+    let ticks = &round[begin..=end];
+    let decade = |tick: &f64| (tick.log10() - tick.log10().round()).abs() < 1e-9;
+    let written = match ticks.len() > LOG_TICKS_MAX {
+        true => ticks.iter().copied().filter(decade).collect(),
+        false => ticks.to_vec(),
+    };
+    (round[begin], round[end], written)
 }
 
 #[cfg(test)]
@@ -131,7 +143,9 @@ mod tests {
             written(&ruler(Scale::Linear, &[1.0])),
             ["0", "0.2", "0.4", "0.6", "0.8", "1"]
         );
-        assert!(written(&ruler(Scale::Linear, &[0.0])).len() > 2);
+        for nothing in [0.0, f64::from_bits(1)] {
+            assert_eq!(ruler(Scale::Linear, &[nothing]).ticks.len(), 6);
+        }
     }
 
     #[test]
@@ -141,7 +155,7 @@ mod tests {
         let latency = ruler(Scale::Log, &[1500.0, 1.1e8]);
         assert_eq!(
             written(&latency),
-            ["1k", "10k", "100k", "1M", "10M", "100M", "1G"]
+            ["1k", "10k", "100k", "1M", "10M", "100M"]
         );
         assert_eq!(latency.place(0.0), None);
         assert!(latency.place(1500.0).unwrap() > 0.0);

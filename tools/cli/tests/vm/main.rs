@@ -15,6 +15,7 @@ mod contract;
 mod data;
 mod doctor;
 mod fabrics;
+mod gate;
 mod groups;
 mod guest;
 mod hang;
