@@ -2,7 +2,7 @@
 
 use std::env;
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use clap::Args;
@@ -22,14 +22,14 @@ const EXAMPLE: &str = "Examples:
   pollux bench gate --baseline main                      this program beside the branch main
   pollux bench gate --baseline v0.1.0 --candidate HEAD   two revisions, built in trees of their own
   pollux bench gate --baseline /tmp/before --iodepth 32   this program beside another file
+  pollux bench gate --baseline HEAD~1 --vm               in a virtual machine, which brings VDUSE along
   pollux bench gate --baseline /tmp/before --options backend=ram,size=1G --rounds 9 --json
 
 Each round measures the baseline twice and then the candidate. The baseline beside itself tells the noise; a
 change counts where it is above three times that and 2 %, and its 95 % interval is clear of 0.
 Exit code: 0 pass or improvement, 3 regression, 1 no judgement (an error, or inconclusive).
 
-Needs root, VDUSE and fio; a revision needs git and cargo, too. In a virtual machine name files:
-  pollux vm run --file /tmp/before:/root/before -- pollux bench gate --baseline /root/before";
+Needs root, VDUSE and fio, or --vm; a revision needs git and cargo, too.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLE)]
@@ -76,6 +76,9 @@ pub(super) struct Gate {
     /// How pollux waits for requests: busy, adaptive, event [default: what suits the transport]
     #[arg(long)]
     poll: Option<String>,
+    /// Run it in a virtual machine, as `pollux vm run` makes it; revisions are built outside of it
+    #[arg(long)]
+    vm: bool,
     /// Print findings, raw values and the machine as JSON instead of the table
     #[arg(long)]
     json: bool,
@@ -89,13 +92,18 @@ impl Gate {
                 "gate: {rounds} rounds cannot be judged; take at least {ROUNDS_MIN}"
             ));
         }
-        // Before anything is built for minutes.
-        let servers = [ServerKind::Pollux.into()];
-        server::check(&servers, self.transport).map_err(|e| e.to_string())?;
+        if !self.vm {
+            // Before anything is built for minutes.
+            let servers = [ServerKind::Pollux.into()];
+            server::check(&servers, self.transport).map_err(|e| e.to_string())?;
+        }
         let here = Path::new(".");
         let find = |name: &str| Program::find(name, here).map_err(|e| e.to_string());
         let baseline = find(&self.baseline)?;
         let candidate = self.candidate()?;
+        if self.vm {
+            return self.run_in_vm(&baseline, &candidate);
+        }
         let json = self.json;
         let plan = self.plan(&baseline, &candidate)?;
         let comparison = compare::run(&plan).map_err(|e| e.to_string())?;
@@ -129,6 +137,74 @@ impl Gate {
         Program::find(&own.to_string_lossy(), here).map_err(|e| e.to_string())
     }
 
+    /// The same gate, by this program in a machine that has both programs.
+    fn run_in_vm(&self, baseline: &Program, candidate: &Program) -> Result<ExitCode, String> {
+        let own = env::current_exe().map_err(|e| format!("this program's path: {e}"))?;
+        let [before, after] = [
+            in_guest("baseline", baseline),
+            in_guest("candidate", candidate),
+        ];
+        let mut command = Command::new(&own);
+        command.args(["vm", "run", "--timeout", &self.limit_s().to_string()]);
+        for (program, guest) in [(baseline, &before), (candidate, &after)] {
+            command.args(["--file", &format!("{}:{guest}", program.path().display())]);
+        }
+        command
+            .args(["--", "pollux", "bench", "gate"])
+            .args(self.arguments(&before, &after));
+        let status = command
+            .status()
+            .map_err(|e| format!("{}: {e}", own.display()))?;
+        let code = status.code().and_then(|code| u8::try_from(code).ok());
+        Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+    }
+
+    /// Seconds that the machine gets: for its start, and for starts and stops of servers beside their loads.
+    fn limit_s(&self) -> u64 {
+        const BOOT_S: u64 = 120;
+        const SERVER_S: u64 = 10;
+        let load_s = (self.runtime + self.ramp_time).as_secs() + 1 + SERVER_S;
+        let depths = u64::try_from(self.iodepth.len()).unwrap_or(u64::MAX);
+        let points = depths.saturating_mul(3 * u64::from(self.rounds));
+        points.saturating_mul(load_s).saturating_add(BOOT_S)
+    }
+
+    /// The command line of this gate over other programs, outside of a machine.
+    fn arguments(&self, baseline: &str, candidate: &str) -> Vec<String> {
+        let list = |cpus: &[usize]| {
+            cpus.iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(",")
+        };
+        let depths: Vec<String> = self.iodepth.iter().map(ToString::to_string).collect();
+        let cpus = |cpus: &[usize]| Some(list(cpus)).filter(|cpus| !cpus.is_empty());
+        let options = [
+            ("--baseline", Some(baseline.to_owned())),
+            ("--candidate", Some(candidate.to_owned())),
+            ("--options", self.options.clone()),
+            ("--transport", Some(self.transport.to_string())),
+            ("--iodepth", Some(depths.join(","))),
+            ("--rw", Some(self.rw.to_string())),
+            ("--bs", Some(self.bs.clone())),
+            ("--runtime", Some(self.runtime.as_secs_f64().to_string())),
+            (
+                "--ramp-time",
+                Some(self.ramp_time.as_secs_f64().to_string()),
+            ),
+            ("--rounds", Some(self.rounds.to_string())),
+            ("--server-cpus", cpus(&self.server_cpus)),
+            ("--fio-cpus", cpus(&self.fio_cpus)),
+            ("--size", Some(self.size.to_string())),
+            ("--poll", self.poll.clone()),
+        ];
+        let given = options
+            .into_iter()
+            .filter_map(|(name, value)| Some([name.to_owned(), value?]));
+        let json = self.json.then(|| "--json".to_owned());
+        given.flatten().chain(json).collect()
+    }
+
     fn plan(self, baseline: &Program, candidate: &Program) -> Result<Plan, String> {
         let [before, after] =
             [baseline, candidate].map(|it| it.path().to_string_lossy().into_owned());
@@ -148,6 +224,17 @@ impl Gate {
             poll: self.poll,
         })
     }
+}
+
+/// Where a machine has `program`: a path that tells what it was named.
+fn in_guest(role: &str, program: &Program) -> String {
+    let keep = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '-' | '_');
+    let words: Vec<&str> = program
+        .name()
+        .split(|letter| !keep(letter))
+        .filter(|it| !it.is_empty())
+        .collect();
+    format!("/root/{role}-{}", words.join("-"))
 }
 
 /// What a gate ends with; one that ended early does not pass.
@@ -187,6 +274,39 @@ mod tests {
         for example in examples {
             parse(example).unwrap_or_else(|e| panic!("{example}: {e}"));
         }
+    }
+
+    #[test]
+    fn a_machine_is_asked_for_the_same() {
+        for line in [
+            "gate --baseline x --vm",
+            "gate --baseline x --vm --candidate y --options poll=event --transport vduse-vhost --iodepth 1,128 --rw randread \
+             --bs 8k --runtime 0.5 --ramp-time 0.25 --rounds 7 --server-cpus 1,2 --fio-cpus 0 --size 1G --poll busy --json",
+        ] {
+            let gate = parse(line).unwrap();
+            let again = gate.arguments("/root/a", "/root/b");
+            let inside = parse(&format!("gate {}", again.join(" "))).unwrap();
+            assert_eq!(inside.arguments("/root/a", "/root/b"), again);
+            assert!(!inside.vm && inside.baseline == "/root/a");
+            let shown = |gate: &Gate| {
+                format!("{gate:?}")
+                    .split_once("options")
+                    .unwrap()
+                    .1
+                    .replace("vm: true", "vm: false")
+            };
+            assert_eq!(shown(&inside), shown(&gate));
+        }
+        assert_eq!(parse("gate --baseline x").unwrap().limit_s(), 120 + 30 * 15);
+        let own = env::current_exe().unwrap();
+        let guest = in_guest(
+            "baseline",
+            &Program::find(&own.to_string_lossy(), Path::new("/")).unwrap(),
+        );
+        assert!(
+            guest.starts_with("/root/baseline-") && guest.matches('/').count() == 2,
+            "{guest}"
+        );
     }
 
     #[test]
