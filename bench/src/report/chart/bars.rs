@@ -46,7 +46,8 @@ pub(super) fn draw(bars: &Bars, title: &str) -> Markup {
         svg.chart viewBox=(format!("0 0 {WIDTH} {}", bottom + AXIS)) role="img" aria-label=(title) {
             @for (x, text) in labels(&ruler, across) {
                 line.grid x1=(number(x)) x2=(number(x)) y1=(TITLE) y2=(bottom) {}
-                text.middle x=(number(x)) y=(bottom + 16.0) { (text) }
+                // A wide first one would reach over the edge.
+                text.middle x=(number(x.max(width(text) / 2.0))) y=(bottom + 16.0) { (text) }
             }
             text.axis.middle x=((LEFT + RIGHT) / 2.0) y=(bottom + 36.0) { (bars.axis.title) }
             @if let Some(x) = bars.reference.and_then(across).map(number) {
