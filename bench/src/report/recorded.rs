@@ -89,9 +89,17 @@ impl Run {
             path: path.to_owned(),
             reason,
         })?;
+        Self::parse(path, &text)
+    }
+
+    /// Reads `text`, which is from `path` or is to go there.
+    ///
+    /// # Errors
+    /// It is no recorded run.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ReportError> {
         Ok(Self {
             path: path.to_owned(),
-            recorded: parse(path, &text)?,
+            recorded: parse(path, text)?,
         })
     }
 }

@@ -1,9 +1,9 @@
 //! `pollux bench`: Pollux measured, by itself and beside other servers.
 
-mod run;
-
 mod gate;
+mod quick;
 mod report;
+mod run;
 
 use std::env;
 use std::process::ExitCode;

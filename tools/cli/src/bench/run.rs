@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use super::quick;
 use clap::Args;
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
@@ -27,13 +28,17 @@ pub(super) struct ListArgs {
     json: bool,
 }
 
+/// A name that stands for several commands.
+const QUICK: &str = "quick";
+
 const RUN_EXAMPLE: &str = "Examples:
+  pollux bench run quick                             a look at everything, peers included, in a few minutes
   pollux bench run loopback-null                     the worker and a polling client, without the kernel
   pollux bench run loopback-ram --out results/ram    keep every value in results/ram/run.json
   pollux bench run mine.toml --json > run.json       a scenario of your own: `pollux bench run loopback-ram
                                                      --show > mine.toml` gives one to begin with
 
-Needs neither root nor VDUSE, and two CPUs that nothing else uses. Ctrl-C ends it early with the rounds that
+Needs neither root nor VDUSE (quick starts a virtual machine where there is none), and two CPUs that nothing else uses. Ctrl-C ends it early with the rounds that
 were finished.";
 
 #[derive(Debug, Args)]
@@ -65,6 +70,11 @@ impl ListArgs {
         }
         let mut table = Table::new();
         table.load_preset(NOTHING);
+        table.add_row([
+            QUICK.to_owned(),
+            format!("{} s", quick::ABOUT_S),
+            quick::SHOWS.to_owned(),
+        ]);
         for scenario in scenarios {
             let seconds = scenario.least_ms().div_ceil(1000);
             table.add_row([scenario.name, format!("{seconds} s"), scenario.shows]);
@@ -76,6 +86,9 @@ impl ListArgs {
 
 impl RunArgs {
     pub(super) fn run(&self) -> Result<ExitCode, String> {
+        if self.scenario == QUICK {
+            return self.quick();
+        }
         let mut scenario = find(&self.scenario)?;
         if let Some(rounds) = self.rounds {
             scenario.rounds = rounds;
@@ -84,9 +97,7 @@ impl RunArgs {
             print!("{}", scenario.to_toml());
             return Ok(ExitCode::SUCCESS);
         }
-        if let Some(folder) = &self.out {
-            fs::create_dir_all(folder).map_err(|e| unwritable(folder, &e))?;
-        }
+        self.make_folder()?;
         let disk = Served::open(&scenario.backend)?;
         let run = run::run(&scenario, &disk).map_err(|e| e.to_string())?;
         if let Some(folder) = &self.out {
@@ -95,6 +106,26 @@ impl RunArgs {
             eprintln!("written to {}", path.display());
         }
         print(&run, self.json)
+    }
+}
+
+impl RunArgs {
+    fn quick(&self) -> Result<ExitCode, String> {
+        if self.show || self.json || self.rounds.is_some() {
+            return Err("quick: it is several commands, so it has no --show, --json and --rounds; give --out to keep \
+                        every value"
+                .to_owned());
+        }
+        self.make_folder()?;
+        quick::run(self.out.as_deref())?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn make_folder(&self) -> Result<(), String> {
+        match &self.out {
+            Some(folder) => fs::create_dir_all(folder).map_err(|e| unwritable(folder, &e)),
+            None => Ok(()),
+        }
     }
 }
 
