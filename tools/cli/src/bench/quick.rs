@@ -14,7 +14,7 @@ use serde_json::{Deserializer, Value};
 pub(super) const SHOWS: &str =
     "A look at everything in a few minutes: null and NVMe, loopback and VDUSE, with the peers";
 /// Seconds that it takes, about.
-pub(super) const ABOUT_S: u64 = 240;
+pub(super) const ABOUT_S: u64 = 200;
 
 const VDUSE: &str = "/dev/vduse/control";
 /// Seconds that the virtual machine gets.
@@ -55,8 +55,8 @@ const WITH_VDUSE: [Step; 3] = [
 const WITH_NVME: Step = Step {
     name: "nvme-vduse-virtio",
     arguments: "bench compare --iodepth 1,32 --rounds 2 --runtime 2 --ramp-time 0.5 --servers \
-                pollux:backend=block,path=$node:umem=anon,raw:node=$node,\
-                qemu:blockdev=driver=host_device,filename=$node,aio=io_uring,cache.direct=on",
+                pollux:label=block:backend=block,path=$node:umem=anon,raw:label=block:node=$node,\
+                qemu:label=block:blockdev=driver=host_device,filename=$node,aio=io_uring,cache.direct=on",
 };
 
 /// Waits for the kernel to find the namespaces, of which `$node` is to be the one with blocks of 512 bytes.
