@@ -28,8 +28,8 @@ fn requests_that_cannot_be_done_are_answered() {
             // Not whole blocks, or not at the start of one.
             (OUT, 0, 512, IOERR),
             (IN, 1, 4096, IOERR),
-            // SECURE_ERASE is not offered, 99 is nothing.
-            (14, 0, 4096, UNSUPP),
+            // Neither is anything.
+            (12, 0, 4096, UNSUPP),
             (99, 0, 4096, UNSUPP),
             (IN, sectors - 8, 4096, OK),
         ] {
