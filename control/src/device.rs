@@ -24,6 +24,7 @@ mod status;
 mod thread;
 mod trace;
 mod umem;
+mod vhost_user;
 mod workers;
 
 pub use backend::{BackendSpec, BackendSpecError, Disk, SizeError, WrapperError, parse_size};
@@ -39,3 +40,4 @@ pub use snapshot::{DeviceSnapshot, LatencySnapshot, QueueState, QueueStats};
 pub use status::{DeviceStatus, Step};
 pub use trace::{DeviceState, TraceError};
 pub use umem::UmemKind;
+pub use vhost_user::SocketError;

@@ -1,6 +1,6 @@
 //! Making a VDUSE device, and unmaking it whatever happens.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pollux_dataplane::backend::DiskError;
@@ -14,6 +14,7 @@ use vduse::{
 use super::protocol::Protocol;
 use super::renew::Recipe;
 use super::trace::{DeviceState, Trace, TraceError};
+use super::vhost_user::SocketError;
 use super::{DeviceOptions, Disk, OptionsError};
 
 /// Why a device cannot be served.
@@ -79,6 +80,17 @@ pub enum ServeError {
     /// A sysfs attribute could not be set.
     #[error(transparent)]
     Sysfs(#[from] SysfsError),
+    /// The socket of a device without VDUSE.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// A bus that it is not on.
+    #[error("{name} is served over vhost-user: connect a frontend to {} instead", path.display())]
+    VhostUser {
+        /// The device.
+        name: Name,
+        /// Its socket.
+        path: PathBuf,
+    },
     /// No worker.
     #[error(transparent)]
     Spawn(#[from] SpawnError),

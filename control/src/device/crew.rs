@@ -1,27 +1,24 @@
 //! Starting the workers of a device, which need not be open by then: one that is handed on does not wait for them.
 
-use std::sync::Arc;
-
 use pollux_dataplane::backend::Backend;
-use pollux_dataplane::inflight::InFlightLog;
-use pollux_dataplane::worker::WorkerConfig;
-use vduse::{Device, Name};
+use pollux_dataplane::inflight::QueueLog;
+use pollux_dataplane::worker::{Notifier, WorkerConfig};
+use vduse::Name;
 
-use super::notifier::VduseNotifier;
 use super::workers::Workers;
 use super::{DeviceOptions, Disk, ServeError};
 
-/// Starts a worker for each queue of `device`, on `cpus`.
+/// Starts a worker for each queue, on `cpus`, with its notifications and the log of its requests in flight.
 ///
 /// # Errors
 ///
 /// [`ServeError`] when one cannot be had; all end then.
-pub(super) fn spawn_workers(
+pub(super) fn spawn_workers<N: Notifier + 'static>(
     options: &DeviceOptions,
     disk: &Disk,
     cpus: &[usize],
-    device: &Arc<Device>,
-    log: &InFlightLog,
+    notifier: impl Fn(u16) -> N,
+    log: impl Fn(u16) -> Option<QueueLog>,
 ) -> Result<Workers, ServeError> {
     let mut workers = Workers::new(options.name.to_string());
     for (index, &cpu) in (0..).zip(cpus) {
@@ -32,17 +29,16 @@ pub(super) fn spawn_workers(
             interrupt_hold: options.interrupt_hold,
             latency_sample: options.latency_sample,
             geometry: disk.geometry().clone(),
-            in_flight: log.queue(index as u16),
+            in_flight: log(index),
         };
-        let device = Arc::clone(device);
-        let worker = disk.spawn_worker(config, VduseNotifier { device, index })?;
+        let worker = disk.spawn_worker(config, notifier(index))?;
         workers.push(worker, cpu);
     }
     Ok(workers)
 }
 
 /// Returns the name of the worker of queue `index`: threads have 15 bytes.
-fn thread_name(name: &Name, index: u32) -> String {
+fn thread_name(name: &Name, index: u16) -> String {
     let suffix = format!("/vq{index}");
     let room = 15 - suffix.len();
     let mut name = name.as_str().to_owned();

@@ -13,9 +13,11 @@ use tracing::error;
 use vduse::{Device, DeviceError, Name};
 
 use super::crew::spawn_workers;
+use super::notifier::VduseNotifier;
 use super::thread::ControlThread;
 use super::trace::Trace;
 use super::umem::Umem;
+use super::vhost_user;
 use super::workers::Workers;
 use super::{
     Created, DeviceOptions, DeviceSnapshot, Disk, Moment, ResizeError, Resized, ServeError,
@@ -47,7 +49,8 @@ pub struct ControlHandle {
     asks: Sender<Ask>,
     wake: Arc<EventFd>,
     thread: JoinHandle<bool>,
-    created: Created,
+    /// What is in the kernel of it, if anything is.
+    created: Option<Created>,
     served_at: Moment,
 }
 
@@ -141,7 +144,7 @@ impl ControlHandle {
 
     /// Returns whether the device is one that a killed daemon left.
     pub fn is_taken_over(&self) -> bool {
-        self.created.is_taken_over()
+        self.created.as_ref().is_some_and(Created::is_taken_over)
     }
 
     /// Has the threads let go of the queues, for the next daemon, and end. Returns since when the driver waits; `None`
@@ -160,7 +163,7 @@ impl ControlHandle {
     ///
     /// What the system said; the device is open then until the process ends.
     pub fn leave(&mut self) -> std::io::Result<()> {
-        self.created.leave()
+        self.created.as_mut().map_or(Ok(()), Created::leave)
     }
 
     /// Waits for the threads of a device that was left.
@@ -176,7 +179,7 @@ impl ControlHandle {
         let _ = self.asks.send(Ask::End);
         let _ = self.wake.write(1);
         let clean = self.thread.join().unwrap_or(false);
-        match self.created.destroy() {
+        match self.created.map_or(Ok(()), Created::destroy) {
             Ok(()) => clean,
             Err(error) => {
                 error!("{error}");
@@ -247,13 +250,11 @@ impl Prepared {
         let (options, disk) = (&self.options, &self.disk);
         if let Some(state) = Created::check(options, disk, &self.folder)? {
             let log = Trace::new(&self.folder, &options.name).log(&state)?;
-            self.workers = Some(spawn_workers(
-                options,
-                disk,
-                &self.cpus,
-                &self.device,
-                &log,
-            )?);
+            let notifier = vduse_notifier(&self.device);
+            let workers = spawn_workers(options, disk, &self.cpus, notifier, |index| {
+                log.queue(index)
+            })?;
+            self.workers = Some(workers);
         }
         Ok(())
     }
@@ -277,20 +278,37 @@ impl Prepared {
             backend: options.backend.to_string(),
             reason,
         })?;
+        let (asks, inbox) = channel();
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        let wake = EventFd::from_flags(flags).map_err(|reason| ServeError::Thread {
+            name: options.name.clone(),
+            reason: reason.into(),
+        });
+        let wake = Arc::new(wake?);
+        if let Some(path) = options.vhost_user.clone() {
+            let thread = vhost_user::spawn(options, disk, &cpus, &path, Arc::clone(&wake), inbox)?;
+            return Ok(ControlHandle {
+                asks,
+                wake,
+                thread,
+                created: None,
+                served_at: Moment::now(),
+            });
+        }
         let created = Created::new(&options, &disk, &folder, &device)?;
         // It may have gone in between, and its log with it.
         let workers = match workers.filter(|_| created.is_taken_over()) {
             Some(workers) => workers,
-            None => spawn_workers(&options, &disk, &cpus, &device, created.log())?,
+            None => {
+                let log = |index| created.log().queue(index);
+                spawn_workers(&options, &disk, &cpus, vduse_notifier(&device), log)?
+            }
         };
         let name = options.name.clone();
         let refuse = |reason: std::io::Error| ServeError::Thread {
             name: name.clone(),
             reason,
         };
-        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-        let wake = Arc::new(EventFd::from_flags(flags).map_err(|e| refuse(e.into()))?);
-        let (asks, inbox) = channel();
         let mut control = ControlThread::new(
             options,
             disk,
@@ -311,8 +329,16 @@ impl Prepared {
             asks,
             wake,
             thread,
-            created,
+            created: Some(created),
             served_at,
         })
+    }
+}
+
+/// Returns what makes the notifier of a queue of `device`.
+fn vduse_notifier(device: &Arc<Device>) -> impl Fn(u16) -> VduseNotifier {
+    |index| VduseNotifier {
+        device: Arc::clone(device),
+        index: index.into(),
     }
 }

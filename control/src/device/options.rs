@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use pollux_dataplane::limits::{QUEUE_SIZE_MAX, QUEUE_SIZE_MIN, QUEUES_MAX};
@@ -69,6 +70,8 @@ pub struct DeviceOptions {
     pub umem: UmemKind,
     /// Size of VDUSE's bounce region; the kernel's own default when left out.
     pub bounce_size_bytes: Option<u64>,
+    /// Where frontends of the vhost-user protocol connect; a device of the kernel's VDUSE when left out.
+    pub vhost_user: Option<PathBuf>,
 }
 
 /// Sizes of the bounce region, in bytes. VDUSE takes 1 MiB to 1 GiB (drivers/vdpa/vdpa_user/vduse_dev.c), but Linux 7.3 makes
@@ -167,6 +170,7 @@ mod tests {
             msg_timeout_s: None,
             umem: UmemKind::Off,
             bounce_size_bytes: None,
+            vhost_user: None,
         }
     }
 

@@ -55,6 +55,15 @@ pub enum ResizeError {
         /// Size asked for, in bytes.
         after_bytes: u64,
     },
+    /// Nobody would tell the driver.
+    #[error(
+        "cannot resize {name}: its frontend cannot be told of another size; end pollux serve, resize the storage, and \
+         serve it again"
+    )]
+    VhostUser {
+        /// The device.
+        name: Name,
+    },
     /// The disk cannot have that size.
     #[error("cannot resize {name}: {reason}")]
     Disk {

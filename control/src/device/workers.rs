@@ -117,6 +117,29 @@ impl Workers {
         all
     }
 
+    /// Has worker `index` leave its queue and the driver's memory. Returns how far it got; none if it did not in time.
+    pub(super) fn stop_one(&mut self, index: usize) -> Option<RingState> {
+        let slot = self.slots.get_mut(index)?;
+        let answer = slot.ask(Command::Stop);
+        let (device, queue) = (&self.name, index);
+        slot.serving = false;
+        slot.paused = false;
+        slot.refused = None;
+        match answer {
+            Some(Answer::Stopped(report)) => {
+                slot.state = report.state.unwrap_or(slot.state);
+                if report.abandoned > 0 {
+                    warn!(device, queue, "abandoned {} requests", report.abandoned);
+                }
+                Some(slot.state)
+            }
+            _ => {
+                error!(device, queue, "the worker did not stop in time");
+                None
+            }
+        }
+    }
+
     /// Has every worker let go of its queue for another process, with nothing in flight. Returns whether all did;
     /// those that did not go on.
     pub(super) fn leave(&mut self) -> bool {

@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -41,6 +42,7 @@ Backends:
   file, block and nvme take sqpoll=on and sqpoll_cpu=N: a thread of the kernel submits
 Options of all: ro=on, serial=TEXT and, but for nvme-vfio, block_size=512..4096. K, M, G and T
 are powers of 1024.
+With --vhost-user the disk is on a socket for QEMU's vhost-user-blk-pci, which needs no VDUSE.
 Before any of them, and before each other, to try what slow, failing and limited storage does:
   delay,latency=TIME:BACKEND    holds each request before the backend gets it: 10ms, 100us..300us
                                 (any between), 200us~50us (normal, mean and standard deviation)
@@ -106,6 +108,10 @@ pub(crate) struct ServeArgs {
     /// Attach to this driver of the vDPA bus: virtio (a disk /dev/vdX here) or vhost (a guest)
     #[arg(long)]
     attach: Option<Driver>,
+    /// Serve frontends of the vhost-user protocol, such as QEMU, at this socket, instead of a device of VDUSE
+    #[arg(long, value_name = "PATH",
+        conflicts_with_all = ["attach", "takeover", "umem", "bounce_size", "msg_timeout", "irq_cpus"])]
+    vhost_user: Option<PathBuf>,
     /// Seconds that storage may hold a request. Then all that its queue has in storage fails, and the queue goes on
     /// [default: for ever, as a disk that a filesystem took for dead may only have been slow]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=86400), value_name = "SECONDS")]
@@ -217,6 +223,7 @@ impl ServeArgs {
                 Umem::Hugepage => UmemKind::Hugepage,
             },
             bounce_size_bytes: self.bounce_size,
+            vhost_user: self.vhost_user,
         })
     }
 }

@@ -4,7 +4,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::Ordering;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::eventfd::EventFd;
 
 use super::Service;
 use crate::backend::BackendQueue;
@@ -24,18 +23,19 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
         }
         self.counters.sleeps.add(1);
         self.asleep.store(in_flight == 0, Ordering::Relaxed);
-        let kicked = wait(&self.end, &self.kick, completions);
+        let kick = self.notifier.driver_kick().unwrap_or(self.kick.as_fd());
+        let kicked = wait(&self.end, kick, completions);
         self.asleep.store(false, Ordering::Relaxed);
         self.end.clear_wake();
         if kicked {
-            self.counters.kicks.add(self.kick.read().unwrap_or(0));
+            self.counters.kicks.add(count(kick));
         }
         self.disarm();
     }
 
     /// Asks for kicks. Returns whether it is safe to sleep.
     fn arm(&mut self) -> bool {
-        if !self.listening {
+        if !self.listening && self.notifier.driver_kick().is_none() {
             if self.notifier.listen(Some(self.kick.as_fd())).is_err() {
                 return false;
             }
@@ -67,15 +67,24 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
 }
 
 /// Waits for any of the three. Returns whether it was a kick.
-fn wait(end: &WorkerEnd, kick: &EventFd, completions: Option<BorrowedFd<'_>>) -> bool {
+fn wait(end: &WorkerEnd, kick: BorrowedFd<'_>, completions: Option<BorrowedFd<'_>>) -> bool {
     let readable = PollFlags::POLLIN;
     let other = completions.unwrap_or_else(|| end.wake_fd());
     let mut fds = [
-        PollFd::new(kick.as_fd(), readable),
+        PollFd::new(kick, readable),
         PollFd::new(end.wake_fd(), readable),
         PollFd::new(other, readable),
     ];
     // An interrupted wait is a short one.
     let _ = poll(&mut fds, PollTimeout::NONE);
     fds[0].any().unwrap_or(false)
+}
+
+/// Takes what was signalled. What is no eventfd counts as a kick.
+fn count(kick: BorrowedFd<'_>) -> u64 {
+    let mut signalled = [0; 8];
+    match nix::unistd::read(kick, &mut signalled) {
+        Ok(8) => u64::from_ne_bytes(signalled),
+        Ok(_) | Err(_) => 1,
+    }
 }

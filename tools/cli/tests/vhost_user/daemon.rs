@@ -1,0 +1,119 @@
+//! `pollux serve` as a child, with a runtime folder of its own.
+
+use std::fs::File;
+use std::process::{Child, Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tempfile::TempDir;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A daemon that serves `d0`. Dropping it kills it.
+pub(crate) struct Daemon {
+    child: Child,
+    folder: TempDir,
+    socket: String,
+}
+
+impl Daemon {
+    /// Serves `backend` and returns when frontends can connect.
+    pub(crate) fn serve(backend: &str, options: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+        let (socket, log) = (at("d0.vhost"), at("log"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pollux"));
+        command.args([
+            "serve",
+            "--name",
+            "d0",
+            "--backend",
+            backend,
+            "--vhost-user",
+            &socket,
+        ]);
+        command.args(options).args(["--runtime-dir", &at("run")]);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        command.stderr(File::create(log).unwrap());
+        let daemon = Self {
+            child: command.spawn().unwrap(),
+            folder,
+            socket,
+        };
+        let begun = Instant::now();
+        while pollux(&daemon, &["status", "d0"]).status.code() != Some(0) {
+            assert!(begun.elapsed() < PATIENCE, "not served: {}", daemon.log());
+            sleep(Duration::from_millis(20));
+        }
+        daemon
+    }
+
+    pub(crate) fn socket(&self) -> &str {
+        &self.socket
+    }
+
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+
+    /// Returns what `pollux status` shows.
+    pub(crate) fn status(&self) -> Value {
+        let shown = pollux(self, &["status", "d0", "--json"]).stdout;
+        let stats = pollux(self, &["stats", "d0", "--json"]).stdout;
+        let parse = |text: &[u8]| serde_json::from_slice::<Value>(text).unwrap_or_default();
+        let mut shown = parse(&shown);
+        if shown["queues"].is_null() {
+            shown["queues"] = parse(&stats)["queues"].clone();
+        }
+        shown
+    }
+
+    /// Waits until `is_so` of what status shows.
+    pub(crate) fn until(&self, what: &str, is_so: impl Fn(&Value) -> bool) {
+        let begun = Instant::now();
+        while !is_so(&self.status()) {
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "{what}: {}\n{}",
+                self.status(),
+                self.log()
+            );
+            sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Ends it with SIGTERM, and sees that nothing stays behind.
+    pub(crate) fn stop(mut self) {
+        kill(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM).unwrap();
+        let ended = self.child.wait().unwrap();
+        assert_eq!(ended.code(), Some(0), "{}", self.log());
+        assert!(
+            !std::path::Path::new(&self.socket).exists(),
+            "the socket stays behind"
+        );
+        let left = std::fs::read_dir(self.folder.path().join("run"))
+            .unwrap()
+            .count();
+        assert_eq!(left, 0, "something stays behind in the runtime folder");
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs `pollux` with `args` beside the daemon.
+pub(crate) fn pollux(daemon: &Daemon, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pollux"));
+    command.args(args);
+    command
+        .arg("--runtime-dir")
+        .arg(daemon.folder.path().join("run"));
+    command.output().unwrap()
+}
