@@ -216,13 +216,14 @@ impl Created {
         let Some(state) = Trace::new(folder, &name).state()? else {
             return Ok(None);
         };
-        let differences = state.differences(&DeviceState::new(options, disk, state.protocol()));
-        if !differences.is_empty() {
-            return Err(ServeError::Differs { name, differences });
+        // Whatever else differs does not matter then.
+        if !options.backend.outlives_daemon() {
+            return Err(ServeError::Forgets { name });
         }
-        match options.backend.outlives_daemon() {
+        let differences = state.differences(&DeviceState::new(options, disk, state.protocol()));
+        match differences.is_empty() {
             true => Ok(Some(state)),
-            false => Err(ServeError::Forgets { name }),
+            false => Err(ServeError::Differs { name, differences }),
         }
     }
 

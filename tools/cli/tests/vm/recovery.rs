@@ -230,7 +230,7 @@ fn another_disk_is_not_taken_for_it() {
             assert!(refused.stderr.contains(expected), "{}", refused.stderr);
         };
         let size = "its size is 67108864, not 33554432";
-        other("ram,size=32M", &["--queues", "2"], size);
+        other("null,size=32M", &["--queues", "2"], size);
         let queues = "the number of its queues is 2, not 1";
         other(&backend(), &["--queues", "1"], queues);
         let features = ["--queues", "2", "--features", "none"];
