@@ -10,6 +10,8 @@ use pollux_vm::{
     Accel, Cache, End, Error, GuestFile, Kernel, KernelName, Module, Outcome, Output, VmSpec,
 };
 
+/// The guest froze: nothing of it was heard any more.
+const EXIT_FROZEN: u8 = 123;
 /// The guest did not end the command within the limit (as timeout(1) has it).
 const EXIT_TIMED_OUT: u8 = 124;
 /// The guest panicked, did not boot, or could not be made (as docker-run(1) has it).
@@ -36,8 +38,8 @@ enum VmCommand {
 /// fio, vdpa, qemu-storage-daemon, mkfs and fsck for ext4 and xfs, bash and busybox in PATH, and
 /// rublk where this host has it or tools/peers built it.
 ///
-/// Exit codes: CMD's own; 124 when the time limit was reached; 125 when the guest panicked, did
-/// not boot or could not be made. Then, and when CMD failed and the kernel warned of something,
+/// Exit codes: CMD's own; 123 when the guest froze; 124 when the time limit was reached; 125 when the
+/// guest panicked, did not boot or could not be made. Then, and when CMD failed and the kernel warned of something,
 /// the guest's log is shown on stderr.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  pollux vm run --kernel newest -- pollux doctor")]
@@ -185,7 +187,7 @@ fn spec(args: &RunArgs) -> Result<VmSpec, Error> {
         files,
         env: args.env.clone(),
         out: args.out.clone(),
-        command: args.command.clone(),
+        ..VmSpec::new(args.command.iter().cloned())
     })
 }
 
@@ -207,6 +209,11 @@ fn report(spec: &VmSpec, outcome: &Outcome) -> u8 {
             EXIT_VM_FAILED,
             Some("the guest's kernel panicked".to_owned()),
         ),
+        End::Frozen => {
+            let limit = spec.silence_max.as_secs();
+            let text = format!("the guest froze: its init was not heard for {limit} s");
+            (EXIT_FROZEN, Some(text))
+        }
         End::Failed(reason) => (
             EXIT_VM_FAILED,
             Some(format!("the machine failed: {reason}")),

@@ -1,6 +1,7 @@
 #!/bin/busybox sh
 # PID 1 of the guest. Sets the system up, runs /pollux/command and reports over virtio-serial:
-# port 1 its stdout, 2 its stderr, 3 "ready" or "failed REASON" and "exit CODE", 4 /out as a tar.
+# port 1 its stdout, 2 its stderr, 3 "ready" or "failed REASON", "alive" every 5 s and "exit CODE", 4 /out
+# as a tar.
 # Each port's data ends with $TOKEN; then the host has all of it and ends the guest.
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin
 export HOME=/root TERM=dumb LANG=C.UTF-8 RUST_BACKTRACE=1
@@ -59,6 +60,7 @@ cat /run/stderr >/dev/vport0p2 6>&- &
 exec 4>/run/stdout 5>/run/stderr
 cd "$HOME"
 echo ready >&6
+while sleep 5; do echo alive; done >&6 4>&- 5>&- &
 sh /pollux/command </dev/null >&4 2>&5 4>&- 5>&- 6>&-
 code=$?
 cd /

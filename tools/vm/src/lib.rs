@@ -20,6 +20,7 @@ mod kernel;
 mod libraries;
 mod log;
 mod modules;
+mod monitor;
 mod nvme;
 mod payload;
 mod qemu;

@@ -12,6 +12,7 @@ use crate::child;
 use crate::error::{Context, Error};
 use crate::host;
 use crate::kernel::Kernel;
+use crate::monitor::Monitor;
 use crate::nvme::{self, Image};
 use crate::spec::{Accel, VmSpec};
 use crate::stream::Stream;
@@ -23,6 +24,7 @@ const PORTS: [Stream; 4] = [Stream::Stdout, Stream::Stderr, Stream::Status, Stre
 #[derive(Debug)]
 pub(crate) struct Qemu {
     child: Child,
+    monitor: Monitor,
     /// What the guest sends, to be read to the end.
     pub(crate) streams: Vec<(Stream, PipeReader)>,
 }
@@ -46,8 +48,11 @@ impl Qemu {
             .context("pipe", "making")?;
         let (_, errors, error_writer) = pipe(Stream::Qemu).context("pipe", "making")?;
 
+        let (monitor, monitor_fd) = Monitor::pair().context("socket pair", "making")?;
+
         let mut command = host::command("qemu-system-x86_64");
         command.args(machine(spec, accel));
+        command.args(Monitor::arguments(&monitor_fd));
         command.arg("-kernel").arg(kernel.image());
         command.args([
             "-initrd",
@@ -65,11 +70,38 @@ impl Qemu {
         let mut inherited: Vec<RawFd> = pipes.iter().map(|p| p.2.as_raw_fd()).collect();
         let images = namespaces.iter().flatten().filter_map(Image::inherited);
         inherited.extend(images.chain([&initrd]).map(File::as_raw_fd));
+        inherited.push(monitor_fd.as_raw_fd());
         let child = child::spawn(&mut command, &inherited).context("qemu", "starting")?;
         // The writers close here: then the readers end when QEMU does.
         let mut streams: Vec<_> = pipes.into_iter().map(|p| (p.0, p.1)).collect();
         streams.push((Stream::Qemu, errors));
-        Ok(Self { child, streams })
+        Ok(Self {
+            child,
+            monitor,
+            streams,
+        })
+    }
+
+    /// Returns where the machine stands: the registers of its CPUs, and what QEMU's threads wait for.
+    pub(crate) fn state(&mut self) -> String {
+        let mut text = self.monitor.registers();
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id()));
+        for task in tasks.into_iter().flatten().flatten() {
+            let file = |name| std::fs::read_to_string(task.path().join(name)).unwrap_or_default();
+            let stat = file("stat");
+            // Its name in brackets, its state, and far behind the ticks that it ran (proc_pid_stat(5)).
+            let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split(' ').collect();
+            let field = |number: usize| fields.get(number - 2).copied().unwrap_or("?");
+            text.push_str(&format!(
+                "QEMU thread {}: state {}, {} user and {} system ticks, waits in {}\n",
+                file("comm").trim(),
+                field(3),
+                field(14),
+                field(15),
+                file("wchan"),
+            ));
+        }
+        text
     }
 
     /// Ends the machine at once.

@@ -30,6 +30,8 @@ pub enum End {
     TimedOut,
     /// The guest's kernel panicked.
     Panicked,
+    /// The guest's init was not heard for [`VmSpec::silence_max`]; the log ends with the state of its CPUs.
+    Frozen,
     /// The machine ended before the command did, or never started it; with the reason.
     Failed(String),
 }
@@ -50,8 +52,9 @@ pub struct Outcome {
 impl Outcome {
     /// Returns whether an emulated kernel failed before the command began. Under TCG a CPU may run into the
     /// breakpoint that the kernel sets while it patches its own code.
-    fn panicked_while_booting(&self) -> bool {
-        self.end == End::Panicked && self.boot.is_none() && self.accel == Accel::Tcg
+    fn failed_while_booting(&self) -> bool {
+        let failed = matches!(self.end, End::Panicked | End::Frozen);
+        failed && self.boot.is_none() && self.accel == Accel::Tcg
     }
 }
 
@@ -90,11 +93,11 @@ impl VmSpec {
             stderr: &mut *output.stderr,
         };
         let first = self.power_on(accel, &kernel, &base, again, progress)?;
-        if !first.panicked_while_booting() {
+        if !first.failed_while_booting() {
             return Ok(first);
         }
         progress(
-            "the kernel panicked while it booted, which an emulated one does now and then; once more",
+            "the kernel failed while it booted, which an emulated one does now and then; once more",
         );
         self.power_on(accel, &kernel, &base, output, progress)
     }
@@ -120,9 +123,13 @@ impl VmSpec {
         let events = listen(&mut qemu, &token);
         let mut guest = Guest::new(self, output, start, progress)?;
         let end = guest.watch(&events, start + self.timeout)?;
+        let state = (end == End::Frozen).then(|| qemu.state());
         qemu.kill();
         for event in events {
             guest.keep(event);
+        }
+        if let Some(state) = state {
+            guest.log.push(state.as_bytes());
         }
         guest.outcome(end, accel)
     }
@@ -143,6 +150,9 @@ struct Guest<'a, 'o> {
     output: Output<'o>,
     progress: &'a dyn Fn(&str),
     start: Instant,
+    /// When its init told something last.
+    heard: Instant,
+    silence_max: Duration,
     /// Streams whose token is still to come.
     open: Vec<Stream>,
     status: String,
@@ -176,6 +186,8 @@ impl<'a, 'o> Guest<'a, 'o> {
             output,
             progress,
             start,
+            heard: start,
+            silence_max: spec.silence_max,
             open,
             status,
             log,
@@ -188,9 +200,13 @@ impl<'a, 'o> Guest<'a, 'o> {
     /// Handles events until the command has ended and all it wrote is here.
     fn watch(&mut self, events: &Receiver<Event>, deadline: Instant) -> Result<End, Error> {
         while !self.open.is_empty() {
-            let left = deadline.saturating_duration_since(Instant::now());
+            let silent = self.heard + self.silence_max;
+            let left = deadline
+                .min(silent)
+                .saturating_duration_since(Instant::now());
             match events.recv_timeout(left) {
                 Ok(event) => self.take(event)?,
+                Err(RecvTimeoutError::Timeout) if silent < deadline => return Ok(End::Frozen),
                 Err(RecvTimeoutError::Timeout) => return Ok(End::TimedOut),
                 Err(RecvTimeoutError::Disconnected) => return Ok(self.ended_early()),
             }
@@ -239,6 +255,7 @@ impl<'a, 'o> Guest<'a, 'o> {
                 }
             }
             Event::Bytes(Stream::Status, bytes) => {
+                self.heard = Instant::now();
                 self.status.push_str(&String::from_utf8_lossy(&bytes));
                 if self.boot.is_none() && self.status.contains("ready\n") {
                     let boot = self.start.elapsed();
@@ -273,7 +290,7 @@ impl<'a, 'o> Guest<'a, 'o> {
 
     fn outcome(mut self, end: End, accel: Accel) -> Result<Outcome, Error> {
         let end = match end {
-            End::Failed(_) | End::TimedOut if self.log.panicked() => End::Panicked,
+            End::Failed(_) | End::TimedOut | End::Frozen if self.log.panicked() => End::Panicked,
             end => end,
         };
         if let (End::Exited(_), Some((file, dir))) = (&end, &mut self.out) {
@@ -304,21 +321,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_panic_before_the_command_is_worth_another_boot() {
+    fn only_a_failure_before_the_command_is_worth_another_boot() {
         let outcome = |end, boot: Option<u64>, accel| Outcome {
             end,
             log: Log::default(),
             boot: boot.map(Duration::from_secs),
             accel,
         };
-        assert!(outcome(End::Panicked, None, Accel::Tcg).panicked_while_booting());
+        for failed in [End::Panicked, End::Frozen] {
+            assert!(outcome(failed, None, Accel::Tcg).failed_while_booting());
+        }
         for other in [
             outcome(End::Panicked, Some(4), Accel::Tcg),
+            outcome(End::Frozen, Some(4), Accel::Tcg),
             outcome(End::Panicked, None, Accel::Kvm),
             outcome(End::TimedOut, None, Accel::Tcg),
             outcome(End::Exited(1), Some(4), Accel::Tcg),
         ] {
-            assert!(!other.panicked_while_booting(), "{other:?}");
+            assert!(!other.failed_while_booting(), "{other:?}");
         }
     }
 }

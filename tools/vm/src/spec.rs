@@ -24,6 +24,8 @@ pub struct VmSpec {
     pub memory_mib: u64,
     /// Time for everything from power-on to the command's end.
     pub timeout: Duration,
+    /// Longest time in which the guest's init, which tells every 5 s that it lives, is not heard.
+    pub silence_max: Duration,
     /// Number of emulated NVMe controllers; with any there is an IOMMU too. Each has two namespaces of 256 MiB,
     /// of 512-byte and of 4096-byte blocks.
     pub nvme: u32,
@@ -49,13 +51,14 @@ pub struct VmSpec {
 }
 
 impl VmSpec {
-    /// Returns a machine with 2 CPUs, 4 GiB, kernel 6.12 and a limit of ten minutes.
+    /// Returns a machine with 2 CPUs, 4 GiB, kernel 6.12, a limit of ten minutes, and of two minutes of silence.
     pub fn new<S: Into<String>>(command: impl IntoIterator<Item = S>) -> Self {
         Self {
             kernel: KernelName::Series("6.12".to_owned()),
             cpus: 2,
             memory_mib: 4096,
             timeout: Duration::from_secs(600),
+            silence_max: Duration::from_secs(120),
             nvme: 0,
             nvme_images: None,
             accel: None,

@@ -206,6 +206,22 @@ fn the_time_limit_holds_and_the_log_shows_what_waited() {
 }
 
 #[test]
+fn a_guest_that_is_not_heard_has_frozen_and_its_registers_are_shown() {
+    let ran = run(&VmSpec {
+        silence_max: Duration::from_secs(40),
+        ..shell(
+            "echo before
+             for process in $(ps -o pid,args | grep '[0-9] {init}' | cut -c 1-5); do kill -STOP $process; done
+             sleep 12345",
+        )
+    });
+    let log = ran.outcome.log.text();
+    assert_eq!(ran.outcome.end, End::Frozen, "{log}");
+    assert_eq!(ran.stdout(), "before\n");
+    assert!(log.contains("RIP=") && log.contains("QEMU thread"), "{log}");
+}
+
+#[test]
 fn a_guest_that_powers_off_has_failed() {
     let ran = run(&shell("poweroff -f"));
     let End::Failed(reason) = &ran.outcome.end else {
