@@ -5,6 +5,7 @@ mod pressure;
 mod serve;
 mod signals;
 mod sockets;
+mod urgency;
 
 pub use claim::{Claim, ClaimError};
 pub use serve::{DaemonError, Event, ServeRequest, serve};

@@ -9,6 +9,7 @@ use serde::Serialize;
 use vduse::Name;
 
 use super::claim::Claim;
+use super::urgency::Urgency;
 use super::{ClaimError, SOCKET_SUFFIX, pressure, signals, sockets};
 use crate::api::{ApiError, ApiServer, Client, ClientError, HandedOver, Served};
 use crate::device::{ControlHandle, DeviceOptions, Prepared, ServeError};
@@ -175,12 +176,15 @@ impl Daemon {
         let mut events = Vec::new();
         for mut device in prepared {
             let name = device.name().clone();
-            let left = match request.takeover {
-                true => ask_for(&mut device, folder)?,
-                false => None,
-            };
+            let (mut left, mut urgency) = (None, None);
+            if request.takeover {
+                device.stand_by()?;
+                urgency = Some(Urgency::begin());
+                left = Client::new(folder).hand_over(name.as_str())?;
+            }
             let claim = Claim::new(folder, &name)?;
             let control = device.spawn()?;
+            drop(urgency);
             events.push(match control.is_taken_over() {
                 true => Event::TakenOver {
                     name: name.to_string(),
@@ -244,6 +248,7 @@ impl Daemon {
         });
         let sender = self.sender.clone();
         let hand_over = move |name| {
+            let _urgency = Urgency::begin();
             let (answer, answered) = channel();
             let ended = || "the daemon is about to end".to_owned();
             let asked = sender.send(Wake::HandOver(name, answer));
@@ -410,12 +415,6 @@ impl Daemon {
             }
         }
     }
-}
-
-/// Has the daemon that serves `device`, if one does, let go of it. Nothing is asked of it if the device could not be taken over.
-fn ask_for(device: &mut Prepared, folder: &Path) -> Result<Option<HandedOver>, DaemonError> {
-    device.stand_by()?;
-    Ok(Client::new(folder).hand_over(device.name().as_str())?)
 }
 
 /// Answers who asks for a device at a bad time.

@@ -127,14 +127,23 @@ pub struct Created {
 }
 
 impl Created {
-    /// Makes the device, opens it and tells the kernel its queues, or takes over the one that a killed daemon left, if it
-    /// is the same. What the next daemon needs to do so is kept in `folder`. Nothing new is left behind on failure.
+    /// Makes the device, opens it and tells the kernel its queues, or takes over the one that another daemon left, if it
+    /// is the same: that first if it `is_there`, since its driver waits. What the next daemon needs to do so is kept in
+    /// `folder`. Nothing new is left behind on failure.
     pub(super) fn new(
         options: &DeviceOptions,
         disk: &Disk,
         folder: &Path,
         device: &Arc<Device>,
+        is_there: bool,
     ) -> Result<Self, ServeError> {
+        if is_there {
+            match Self::take_over(options, disk, folder, device) {
+                // It has gone in between.
+                Err(ServeError::Exists { .. } | ServeError::Open(OpenError::Unknown { .. })) => {}
+                other => return other,
+            }
+        }
         match Self::make(options, disk, folder, device) {
             Err(ServeError::Exists { .. }) => Self::take_over(options, disk, folder, device),
             other => other,

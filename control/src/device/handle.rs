@@ -295,7 +295,7 @@ impl Prepared {
                 served_at: Moment::now(),
             });
         }
-        let created = Created::new(&options, &disk, &folder, &device)?;
+        let created = Created::new(&options, &disk, &folder, &device, workers.is_some())?;
         // It may have gone in between, and its log with it.
         let workers = match workers.filter(|_| created.is_taken_over()) {
             Some(workers) => workers,
