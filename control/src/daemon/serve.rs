@@ -248,7 +248,6 @@ impl Daemon {
         });
         let sender = self.sender.clone();
         let hand_over = move |name| {
-            let _urgency = Urgency::begin();
             let (answer, answered) = channel();
             let ended = || "the daemon is about to end".to_owned();
             let asked = sender.send(Wake::HandOver(name, answer));
@@ -266,6 +265,8 @@ impl Daemon {
         answer: &Sender<Result<HandedOver, String>>,
         watch: &mut impl FnMut(&Event),
     ) {
+        // Until the answer is on its way.
+        let _urgency = Urgency::begin();
         // Whoever asked may be gone; then the device is left like that of a killed daemon.
         match self.let_go(name) {
             Ok((control, handed_over)) => {
