@@ -19,11 +19,18 @@ pub enum Transport {
     VduseVirtioPoll,
     /// `/dev/vhost-vdpa-N`, loaded by a driver in this process that polls.
     VduseVhost,
+    /// A socket, loaded by the same driver: no kernel in between, so this runs on any Linux.
+    VhostUser,
 }
 
 impl Transport {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::VduseVirtio, Self::VduseVirtioPoll, Self::VduseVhost];
+    pub const ALL: [Self; 4] = [
+        Self::VduseVirtio,
+        Self::VduseVirtioPoll,
+        Self::VduseVhost,
+        Self::VhostUser,
+    ];
 
     /// The servers that can be reached this way, in the order of a round.
     pub fn servers(self) -> &'static [ServerKind] {
@@ -34,15 +41,21 @@ impl Transport {
                 ServerKind::Rublk,
                 ServerKind::Raw,
             ],
-            Self::VduseVhost => &[ServerKind::Pollux, ServerKind::Qemu],
+            Self::VduseVhost | Self::VhostUser => &[ServerKind::Pollux, ServerKind::Qemu],
         }
     }
 
-    /// The driver of the vDPA bus that VDUSE devices are bound to.
-    pub(crate) fn vdpa_driver(self) -> &'static str {
+    /// Whether the load is a driver in this process that polls, and not fio.
+    pub fn is_driven_here(self) -> bool {
+        matches!(self, Self::VduseVhost | Self::VhostUser)
+    }
+
+    /// The driver of the vDPA bus that VDUSE devices are bound to; none without VDUSE.
+    pub(crate) fn vdpa_driver(self) -> Option<&'static str> {
         match self {
-            Self::VduseVirtio | Self::VduseVirtioPoll => "virtio_vdpa",
-            Self::VduseVhost => "vhost_vdpa",
+            Self::VduseVirtio | Self::VduseVirtioPoll => Some("virtio_vdpa"),
+            Self::VduseVhost => Some("vhost_vdpa"),
+            Self::VhostUser => None,
         }
     }
 
@@ -51,6 +64,7 @@ impl Transport {
             Self::VduseVirtio => "vduse-virtio",
             Self::VduseVirtioPoll => "vduse-virtio-poll",
             Self::VduseVhost => "vduse-vhost",
+            Self::VhostUser => "vhost-user",
         }
     }
 }
@@ -84,12 +98,14 @@ mod tests {
             assert_eq!(name.parse(), Ok(transport));
             assert_eq!(serde_json::to_value(transport).unwrap(), name);
         }
-        let error = "vhost-user".parse::<Transport>().unwrap_err();
+        let error = "vhost".parse::<Transport>().unwrap_err();
         assert!(error.contains("vduse-virtio-poll"), "{error}");
     }
 
     #[test]
     fn ublk_is_not_reached_through_vhost() {
-        assert!(!Transport::VduseVhost.servers().contains(&ServerKind::Rublk));
+        for transport in [Transport::VduseVhost, Transport::VhostUser] {
+            assert!(!transport.servers().contains(&ServerKind::Rublk));
+        }
     }
 }

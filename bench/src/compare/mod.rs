@@ -9,6 +9,7 @@ use std::io;
 use std::ops::Add;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::cpus::{CpuError, Placement};
@@ -47,9 +48,12 @@ pub enum CompareError {
     /// fio.
     #[error(transparent)]
     Fio(#[from] FioError),
-    /// The load through vhost.
+    /// The driver in this process.
     #[error(transparent)]
     Vhost(#[from] VhostError),
+    /// No folder for the servers' sockets.
+    #[error("a folder for sockets: {0}; look at TMPDIR")]
+    Sockets(io::Error),
     /// Poll queues.
     #[error(transparent)]
     PollQueues(#[from] PollQueuesError),
@@ -68,7 +72,7 @@ pub fn run(plan: &Plan) -> Result<Comparison, CompareError> {
     plan.check()?;
     let cpus = Placement::choose(&plan.server_cpus, &plan.fio_cpus)?;
     server::check(&plan.servers, plan.transport)?;
-    if plan.transport != Transport::VduseVhost {
+    if !plan.transport.is_driven_here() {
         FIO.find().map_err(FioError::Missing)?;
     }
     let _lock = lock().map_err(CompareError::Busy)?;
@@ -78,7 +82,8 @@ pub fn run(plan: &Plan) -> Result<Comparison, CompareError> {
         .map_or(0, |since| since.as_secs());
     let polled = plan.transport == Transport::VduseVirtioPoll;
     let _poll_queues = polled.then(|| PollQueues::set(1)).transpose()?;
-    let mut bench = Bench::new(plan, &cpus, &interrupt);
+    let sockets = tempfile::tempdir().map_err(CompareError::Sockets)?;
+    let mut bench = Bench::new(plan, &cpus, sockets.path(), &interrupt);
     let (points, mut ending) = bench.rounds()?;
     let mut counted = Vec::new();
     if ending == Ending::Complete {
@@ -114,7 +119,7 @@ struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    fn new(plan: &'a Plan, cpus: &'a Placement, interrupt: &'a Interrupt) -> Self {
+    fn new(plan: &'a Plan, cpus: &'a Placement, sockets: &Path, interrupt: &'a Interrupt) -> Self {
         let setup = Setup {
             pollux: plan.pollux.clone(),
             transport: plan.transport,
@@ -123,6 +128,7 @@ impl<'a> Bench<'a> {
             size_bytes: plan.size_bytes,
             queue_size: plan.queue_size(),
             poll: plan.poll.clone(),
+            sockets: sockets.to_owned(),
         };
         let fio_cpus = &cpus.fio;
         Self {
@@ -196,7 +202,7 @@ impl<'a> Bench<'a> {
         iodepth: u32,
     ) -> Result<LoadResult, CompareError> {
         let plan = self.plan;
-        if plan.transport == Transport::VduseVhost {
+        if plan.transport.is_driven_here() {
             let reads = RandomReads {
                 block_bytes: plan.block_bytes()?,
                 disk_bytes: plan.size_bytes,
@@ -205,7 +211,8 @@ impl<'a> Bench<'a> {
                 ramp_time: plan.ramp_time,
                 cpu: self.fio_cpus.first().copied(),
             };
-            return Ok(vhost::run(on.node(), &reads, Some(self.interrupt))?);
+            let interrupt = Some(self.interrupt);
+            return Ok(vhost::run(plan.transport, on.node(), &reads, interrupt)?);
         }
         let hipri = match server.kind() {
             ServerKind::Pollux => plan.transport == Transport::VduseVirtioPoll,

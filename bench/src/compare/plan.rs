@@ -60,7 +60,7 @@ impl Plan {
         if self.runtime.is_zero() {
             return wrong("runtime 0: nothing would be measured; use at least 1 second");
         }
-        if self.transport == Transport::VduseVhost {
+        if self.transport.is_driven_here() {
             self.check_vhost()?;
         }
         Ok(())
@@ -123,8 +123,8 @@ impl Plan {
 
     /// Servers that keep no counters, but whose interrupts can be counted from outside.
     pub(super) fn counted(&self) -> impl Iterator<Item = &Variant> {
-        // The load on vhost asks for no interrupt.
-        let asks = self.transport != Transport::VduseVhost;
+        // The driver in this process asks for no interrupt.
+        let asks = !self.transport.is_driven_here();
         let is_counted = move |it: &&Variant| asks && it.kind() == ServerKind::Qemu;
         self.servers.iter().filter(is_counted)
     }
@@ -142,7 +142,7 @@ impl Plan {
     pub(super) fn queue_size(&self) -> u16 {
         match self.transport {
             Transport::VduseVirtio | Transport::VduseVirtioPoll => vhost::queue_size(1),
-            Transport::VduseVhost => {
+            Transport::VduseVhost | Transport::VhostUser => {
                 vhost::queue_size(self.iodepths.iter().copied().max().unwrap_or(1))
             }
         }

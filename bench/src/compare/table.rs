@@ -87,9 +87,16 @@ impl Comparison {
         notes.push(self.load_note().to_owned());
         let settings = &self.settings;
         if settings.has_null(ServerKind::Qemu) {
+            let export = match settings.transport {
+                Transport::VhostUser => "vhost-user-blk",
+                _ => "vduse-blk",
+            };
+            notes.push(format!(
+                "qemu: {export} export of null-co; it and pollux's null with fill=off leave read buffers as they are"
+            ));
+        } else if !settings.has(ServerKind::Qemu) {
             notes.push(
-                "qemu: vduse-blk export of null-co; it and pollux's null with fill=off leave read \
-                 buffers as they are"
+                "qemu: left out or not installed; apt install qemu-system-common has qemu-storage-daemon"
                     .to_owned(),
             );
         }
@@ -98,7 +105,7 @@ impl Comparison {
         } else if settings.transport.servers().contains(&ServerKind::Rublk) {
             notes.push("rublk: left out or not installed; tools/peers builds it".to_owned());
         }
-        if settings.has(ServerKind::Qemu) && settings.transport != Transport::VduseVhost {
+        if settings.has(ServerKind::Qemu) && !settings.transport.is_driven_here() {
             notes.push(self.interrupt_note());
         }
         notes
@@ -113,6 +120,10 @@ impl Comparison {
             }
             Transport::VduseVhost => {
                 "load: one thread with virtio-driver on /dev/vhost-vdpa-N that polls for completions; \
+                 no interrupts asked for, kicks only where asked for"
+            }
+            Transport::VhostUser => {
+                "load: one thread with virtio-driver on a vhost-user socket that polls for completions; \
                  no interrupts asked for, kicks only where asked for"
             }
         }

@@ -89,14 +89,16 @@ pub struct Setup {
     pub queue_size: u16,
     /// Poll mode of pollux; none for what suits the transport.
     pub poll: Option<String>,
+    /// Folder for sockets.
+    pub sockets: PathBuf,
 }
 
 impl Setup {
-    /// Virtqueues of servers without a poll queue. The client of vhost has one thread, so one queue.
+    /// Virtqueues of servers without a poll queue. The driver in this process has one thread, so one queue.
     fn queues(&self) -> usize {
         match self.transport {
             Transport::VduseVirtio | Transport::VduseVirtioPoll => self.cpus.len(),
-            Transport::VduseVhost => 1,
+            Transport::VduseVhost | Transport::VhostUser => 1,
         }
     }
 }
@@ -222,12 +224,17 @@ pub fn check(servers: &[Variant], transport: Transport) -> Result<(), ServerErro
         let server = server.kind();
         return Err(ServerError::Unreachable { server, transport });
     }
-    if has(ServerKind::Pollux) || has(ServerKind::Qemu) {
-        vdpa::check_host(transport.vdpa_driver())?;
+    let driver = transport.vdpa_driver();
+    if let Some(driver) = driver
+        && (has(ServerKind::Pollux) || has(ServerKind::Qemu))
+    {
+        vdpa::check_host(driver)?;
     }
     if has(ServerKind::Qemu) {
         QEMU.find()?;
-        tool::VDPA.find()?;
+        if driver.is_some() {
+            tool::VDPA.find()?;
+        }
     }
     if has(ServerKind::Rublk) {
         rublk::check()?;
@@ -238,7 +245,9 @@ pub fn check(servers: &[Variant], transport: Transport) -> Result<(), ServerErro
 /// The servers that `transport` reaches, without those peers that are not installed.
 pub fn installed(transport: Transport) -> Vec<Variant> {
     let is_installed = |kind: &ServerKind| match kind {
-        ServerKind::Pollux | ServerKind::Qemu => true,
+        ServerKind::Pollux => true,
+        // Without VDUSE pollux is worth a look alone; with it, who lacks the peer is told how to get it.
+        ServerKind::Qemu => transport != Transport::VhostUser || QEMU.find().is_ok(),
         ServerKind::Rublk => RUBLK.find().is_ok(),
         // Nobody said which node.
         ServerKind::Raw => false,
@@ -340,6 +349,7 @@ mod tests {
             size_bytes: 1 << 30,
             queue_size: 256,
             poll: None,
+            sockets: folder.to_owned(),
         }
     }
 

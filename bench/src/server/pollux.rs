@@ -65,7 +65,10 @@ impl Pollux {
         command.args(variant.arguments(&options(setup, &cpus)));
         let shown = format!("{command:?}").replace('"', "");
         let mut process = Process::spawn(command, &cpus)?;
-        let nodes = process.take_stdout().map(attached_nodes);
+        let socket = (setup.transport == Transport::VhostUser).then(|| socket(setup));
+        let nodes = process
+            .take_stdout()
+            .map(|stdout| attached_nodes(stdout, socket));
         let kind = ServerKind::Pollux;
         let node = wait_until(kind, "disk", &mut process, &shown, interrupt, || {
             nodes.as_ref()?.try_recv().ok()
@@ -140,9 +143,10 @@ fn poll(setup: &Setup) -> Vec<(&'static str, Option<String>)> {
 }
 
 fn options(setup: &Setup, cpus: &[usize]) -> Vec<(&'static str, Option<String>)> {
-    let attach = match setup.transport {
-        Transport::VduseVirtio | Transport::VduseVirtioPoll => "virtio",
-        Transport::VduseVhost => "vhost",
+    let bus = match setup.transport {
+        Transport::VduseVirtio | Transport::VduseVirtioPoll => ("attach", Some("virtio".into())),
+        Transport::VduseVhost => ("attach", Some("vhost".into())),
+        Transport::VhostUser => ("vhost-user", Some(socket(setup).display().to_string())),
     };
     // Like null-co as it is by default: both leave read buffers alone.
     let backend = format!("null,size={},fill=off", setup.size_bytes);
@@ -154,21 +158,26 @@ fn options(setup: &Setup, cpus: &[usize]) -> Vec<(&'static str, Option<String>)>
         ("queues", Some(cpus.len().to_string())),
         ("cpus", Some(cpus::join(cpus))),
     ];
-    if setup.transport == Transport::VduseVhost {
+    if setup.transport.is_driven_here() {
         // The load needs room for its depth; a disk has what `pollux serve` gives it.
         options.push(("queue-size", Some(setup.queue_size.to_string())));
     }
     options.extend(poll(setup));
-    options.push(("attach", value(attach)));
+    options.push(bus);
     options
 }
 
-/// Reads the daemon's events to their end in a thread, and sends on the disk of each attach.
-fn attached_nodes(stdout: ChildStdout) -> Receiver<PathBuf> {
+fn socket(setup: &Setup) -> PathBuf {
+    setup.sockets.join(NAME)
+}
+
+/// Reads the daemon's events to their end in a thread, and sends on the disk of each attach, or `socket` once it is
+/// served.
+fn attached_nodes(stdout: ChildStdout, socket: Option<PathBuf>) -> Receiver<PathBuf> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-            if let Some(node) = attached_node(&line) {
+            if let Some(node) = attached_node(&line, socket.as_deref()) {
                 // The receiver leaves after the first; the pipe is emptied all the same.
                 let _ = sender.send(node);
             }
@@ -177,10 +186,14 @@ fn attached_nodes(stdout: ChildStdout) -> Receiver<PathBuf> {
     receiver
 }
 
-fn attached_node(line: &str) -> Option<PathBuf> {
+fn attached_node(line: &str, socket: Option<&Path>) -> Option<PathBuf> {
     let event: Event = serde_json::from_str(line).ok()?;
-    let ours = event.event == "attached" && event.name.as_deref() == Some(NAME);
-    if ours { event.node } else { None }
+    match event.event.as_str() {
+        _ if event.name.as_deref() != Some(NAME) => None,
+        "attached" => event.node,
+        "serving" => socket.map(Path::to_owned),
+        _ => None,
+    }
 }
 
 /// What each queue has counted.
@@ -209,14 +222,15 @@ mod tests {
     fn only_the_attach_of_our_disk_counts() {
         let line =
             r#"{"event":"attached","name":"bench-pollux","driver":"virtio","node":"/dev/vda"}"#;
-        assert_eq!(attached_node(line), Some("/dev/vda".into()));
-        assert_eq!(attached_node(&line.replace("bench-pollux", "other")), None);
-        assert_eq!(attached_node(&line.replace("attached", "detached")), None);
-        assert_eq!(
-            attached_node(r#"{"event":"created","name":"bench-pollux"}"#),
-            None
-        );
-        assert_eq!(attached_node("not JSON"), None);
+        let node = |line: &str| attached_node(line, None);
+        assert_eq!(node(line), Some("/dev/vda".into()));
+        assert_eq!(node(&line.replace("bench-pollux", "other")), None);
+        assert_eq!(node(&line.replace("attached", "detached")), None);
+        assert_eq!(node("not JSON"), None);
+        let serving = r#"{"event":"serving","name":"bench-pollux"}"#;
+        assert_eq!(node(serving), None);
+        let socket = Path::new("/run/socket");
+        assert_eq!(attached_node(serving, Some(socket)), Some(socket.into()));
     }
 
     fn counters(requests: u64, interrupts: u64, kicks: u64) -> Counters {
@@ -294,6 +308,11 @@ mod tests {
         assert_eq!(
             tail(&setup, "pollux"),
             "--queues 1 --cpus 3 --queue-size 512 --poll busy --attach vhost"
+        );
+        setup.transport = Transport::VhostUser;
+        assert_eq!(
+            tail(&setup, "pollux"),
+            "--queues 1 --cpus 3 --queue-size 512 --poll busy --vhost-user /nowhere/bench-pollux"
         );
     }
 

@@ -1,4 +1,4 @@
-//! qemu-storage-daemon with a vduse-blk export, of null-co unless other storage is named.
+//! qemu-storage-daemon with a vduse-blk or vhost-user-blk export, of null-co unless other storage is named.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,6 +10,7 @@ use super::{ServerError, ServerKind, Setup, Variant, wait_until, wait_within};
 use crate::interrupt::Interrupt;
 use crate::process::Process;
 use crate::tool::QEMU;
+use crate::transport::Transport;
 use crate::vdpa;
 
 const NAME: &str = "bench-qemu";
@@ -37,6 +38,9 @@ impl Qemu {
                 exported => break exported?,
             }
         };
+        let Some(driver) = setup.transport.vdpa_driver() else {
+            return Ok(qemu);
+        };
         if vdpa::is_attached(NAME) {
             // Left by a comparison that was killed, the only one beside us that the lock allows;
             // qemu-storage-daemon has taken the device over, so it can be detached.
@@ -44,7 +48,7 @@ impl Qemu {
         }
         // Set first: an attach that fails half-way is undone as well.
         qemu.attached = true;
-        let (kind, driver) = (ServerKind::Qemu, setup.transport.vdpa_driver());
+        let kind = ServerKind::Qemu;
         vdpa::add(NAME, driver)?;
         qemu.node = wait_until(kind, "disk", &mut qemu.process, &shown, interrupt, || {
             vdpa::node(NAME, driver).filter(|node| node.exists())
@@ -52,7 +56,7 @@ impl Qemu {
         Ok(qemu)
     }
 
-    /// Starts it and waits for its VDUSE device. Returns it with its command line.
+    /// Starts it and waits for its VDUSE device, or its socket. Returns it with its command line.
     fn export(
         variant: &Variant,
         setup: &Setup,
@@ -62,15 +66,18 @@ impl Qemu {
         command.args(arguments(variant, setup));
         let shown = format!("{command:?}").replace('"', "");
         let mut process = Process::spawn(command, &setup.cpus)?;
-        let device = Path::new("/dev/vduse").join(NAME);
+        let exports_to = match setup.transport.vdpa_driver() {
+            Some(_) => Path::new("/dev/vduse").join(NAME),
+            None => socket(setup),
+        };
         let exported = wait_within(
             EXPORT_LIMIT,
             ServerKind::Qemu,
-            "/dev/vduse node",
+            "export",
             &mut process,
             &shown,
             interrupt,
-            || device.exists().then_some(()),
+            || exports_to.exists().then_some(()),
         );
         if let Err(ServerError::NotReady { .. }) = exported {
             // It does not look at SIGTERM then.
@@ -80,7 +87,7 @@ impl Qemu {
         let qemu = Self {
             process,
             attached: false,
-            node: PathBuf::new(),
+            node: exports_to,
         };
         Ok((qemu, shown))
     }
@@ -118,18 +125,27 @@ impl Drop for Qemu {
     }
 }
 
+fn socket(setup: &Setup) -> PathBuf {
+    setup.sockets.join(NAME)
+}
+
 /// read-zeroes stays off, as QEMU has it: null-co then does the least work.
 fn arguments(variant: &Variant, setup: &Setup) -> [String; 4] {
     let (queues, entries) = (setup.queues(), setup.queue_size);
     let null = || format!("driver=null-co,size={}", setup.size_bytes);
+    let export = match setup.transport {
+        // The driver says how many entries a queue has.
+        Transport::VhostUser => format!(
+            "type=vhost-user-blk,addr.type=unix,addr.path={}",
+            socket(setup).display()
+        ),
+        _ => format!("type=vduse-blk,name={NAME},queue-size={entries}"),
+    };
     let storage = variant.value("blockdev").map_or_else(null, str::to_owned);
     [
         "--blockdev".to_owned(),
         format!("{storage},node-name=n"),
         "--export".to_owned(),
-        format!(
-            "type=vduse-blk,id=e,node-name=n,name={NAME},writable=on,num-queues={queues},\
-             queue-size={entries}"
-        ),
+        format!("{export},id=e,node-name=n,writable=on,num-queues={queues}"),
     ]
 }

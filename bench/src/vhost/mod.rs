@@ -1,5 +1,5 @@
-//! A load on `/dev/vhost-vdpa-N`: random reads by one pinned thread that polls, through the crate
-//! virtio-driver. No interrupt is asked for, and kicks are sent where the device asks for them only.
+//! A load on `/dev/vhost-vdpa-N` or a vhost-user socket: random reads by one pinned thread that polls, through
+//! the crate virtio-driver. No interrupt is asked for, and kicks are sent where the device asks for them only.
 
 mod closed_loop;
 mod queue;
@@ -16,6 +16,7 @@ use nix::unistd::Pid;
 use crate::cpus::{self, CpuError};
 use crate::interrupt::Interrupt;
 use crate::load::LoadResult;
+use crate::transport::Transport;
 use queue::VhostQueue;
 
 /// Descriptors of one read: header, data, status.
@@ -82,25 +83,27 @@ pub fn queue_size(iodepth: u32) -> u16 {
     descriptors.clamp(QUEUE_SIZE_MIN, QUEUE_SIZE_MAX) as u16
 }
 
-/// Reads from the device behind `node`, which is bound to the driver vhost_vdpa, and returns what
-/// was measured.
+/// Reads from the device behind `node`, which is bound to the driver vhost_vdpa, or a socket if `transport` is
+/// [`Transport::VhostUser`], and returns what was measured.
 ///
 /// # Errors
 /// The device cannot be set up, stops answering, completes nothing, or `interrupt` is requested.
 pub fn run(
+    transport: Transport,
     node: &Path,
     reads: &RandomReads,
     interrupt: Option<&Interrupt>,
 ) -> Result<LoadResult, VhostError> {
     // A thread of its own: the CPU that it is pinned to is nobody else's matter.
     let loaded = thread::scope(|scope| {
-        let thread = scope.spawn(|| load(node, reads, interrupt));
+        let thread = scope.spawn(|| load(transport, node, reads, interrupt));
         thread.join()
     });
     loaded.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 fn load(
+    transport: Transport,
     node: &Path,
     reads: &RandomReads,
     interrupt: Option<&Interrupt>,
@@ -110,7 +113,7 @@ fn load(
         let unusable = |reason: Errno| CpuError::Unusable { cpu, reason };
         sched_setaffinity(Pid::from_raw(0), &set).map_err(unusable)?;
     }
-    let mut queue = VhostQueue::open(node, reads.iodepth, reads.block_bytes)?;
+    let mut queue = VhostQueue::open(transport, node, reads.iodepth, reads.block_bytes)?;
     let stop = || interrupt.is_some_and(Interrupt::requested);
     let name = node.display().to_string();
     closed_loop::run(&mut queue, reads, stop).map_err(|error| match error {
@@ -155,11 +158,13 @@ mod tests {
             ramp_time: Duration::ZERO,
             cpu: None,
         };
-        let error = run(Path::new("/no/such/device"), &reads, None).unwrap_err();
-        let text = error.to_string();
-        assert!(
-            text.contains("/no/such/device: opening") && text.contains("No such file"),
-            "{text}"
-        );
+        for transport in [Transport::VduseVhost, Transport::VhostUser] {
+            let error = run(transport, Path::new("/no/such/device"), &reads, None).unwrap_err();
+            let text = error.to_string();
+            assert!(
+                text.contains("/no/such/device: opening") && text.contains("No such file"),
+                "{text}"
+            );
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! One virtqueue of a vhost-vdpa device, driven by virtio-driver, with its data buffers.
+//! One virtqueue of a device, driven by virtio-driver, with its data buffers.
 #![allow(unsafe_code)]
 
 use std::fs::{self, File};
@@ -8,12 +8,13 @@ use std::path::Path;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use virtio_driver::{
-    QueueNotifier, VhostVdpa, VirtioBlkQueue, VirtioBlkTransport, VirtioFeatureFlags,
+    QueueNotifier, VhostUser, VhostVdpa, VirtioBlkQueue, VirtioBlkTransport, VirtioFeatureFlags,
 };
 use vm_memory::{FileOffset, MmapRegion};
 
 use super::closed_loop::{Done, Queue};
 use super::{VhostError, device_error, queue_size};
+use crate::transport::Transport;
 
 /// Reads are the only requests. Fields are dropped from first to last: the device is given up before
 /// its memory is.
@@ -28,15 +29,27 @@ pub(super) struct VhostQueue {
 
 impl VhostQueue {
     /// Opens the device and starts its first queue, with a buffer for each of `iodepth` reads.
-    pub(super) fn open(node: &Path, iodepth: u32, block_bytes: u32) -> Result<Self, VhostError> {
+    pub(super) fn open(
+        transport: Transport,
+        node: &Path,
+        iodepth: u32,
+        block_bytes: u32,
+    ) -> Result<Self, VhostError> {
         let at = |step| move |reason: io::Error| device_error(node, step, &reason);
         // The crate's error would not tell this one clearly.
         fs::metadata(node).map_err(at("opening"))?;
         // With event indexes the crate has the memory barrier that its flags lack.
         let features = VirtioFeatureFlags::VERSION_1 | VirtioFeatureFlags::RING_EVENT_IDX;
-        let vdpa = VhostVdpa::with_path(&node.to_string_lossy(), features.bits())
-            .map_err(|e| at("negotiating")(io::Error::other(format!("{e:?}"))))?;
-        let mut transport: Box<VirtioBlkTransport> = Box::new(vdpa);
+        let path = node.to_string_lossy();
+        let negotiated: io::Result<Box<VirtioBlkTransport>> = match transport {
+            Transport::VhostUser => {
+                VhostUser::new(&path, features.bits()).map(|it| Box::new(it) as _)
+            }
+            _ => VhostVdpa::with_path(&path, features.bits())
+                .map(|it| Box::new(it) as _)
+                .map_err(|error| io::Error::other(format!("{error:?}"))),
+        };
+        let mut transport = negotiated.map_err(at("negotiating"))?;
         let (iodepth, block_bytes) = (iodepth as usize, block_bytes as usize);
         let buffers = shared_memory(iodepth * block_bytes).map_err(at("memory for reads"))?;
         let fd = buffers.file_offset().map_or(-1, |it| it.file().as_raw_fd());
@@ -59,7 +72,7 @@ impl VhostQueue {
     }
 }
 
-/// VDUSE shares memory by file, so it must have one.
+/// Memory is shared by file, so it must have one.
 fn shared_memory(bytes: usize) -> io::Result<MmapRegion> {
     let file = File::from(memfd_create("reads", MFdFlags::MFD_CLOEXEC)?);
     file.set_len(bytes as u64)?;

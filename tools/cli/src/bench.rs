@@ -80,6 +80,7 @@ const EXAMPLE: &str = "Examples, one a transport:
   pollux bench compare                                   /dev/vdX and fio, beside qemu and rublk
   pollux bench compare --transport vduse-virtio-poll     the same, pollux with a poll queue
   pollux bench compare --transport vduse-vhost           a polling user-space driver, beside qemu
+  pollux bench compare --transport vhost-user            the same without a kernel, on any Linux
 Two settings of pollux beside each other, as options of `pollux serve`:
   pollux bench compare --servers pollux,pollux:irq-hold-us=0:irq-cpus=driver,qemu
 Storage behind the servers, and the same storage without a server:
@@ -89,14 +90,14 @@ Every value and the machine, to keep:
   pollux bench compare --iodepth 1,32 --rounds 5 --json > run.json
 
 Needs root, VDUSE, fio and qemu-storage-daemon, and rublk where it is named (tools/peers
-builds it); `pollux vm run -- pollux bench compare` brings VDUSE along. Ctrl-C ends it early
-with the rounds that were finished.";
+builds it); vhost-user needs no more than qemu-storage-daemon. `pollux vm run -- pollux bench
+compare` brings VDUSE along. Ctrl-C ends it early with the rounds that were finished.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLE)]
 struct Compare {
     /// How the servers are reached: vduse-virtio (disks, by interrupt), vduse-virtio-poll (pollux's disk
-    /// polled), vduse-vhost (user-space driver that polls)
+    /// polled), vduse-vhost and vhost-user (user-space driver that polls)
     #[arg(long, default_value_t)]
     transport: Transport,
     /// Servers to compare, in the order of a round: pollux, qemu, rublk, raw; pollux may carry options of
@@ -237,7 +238,7 @@ mod tests {
             Some(&options[..end.unwrap_or(options.len())])
         });
         let examples: Vec<&str> = examples.collect();
-        assert_eq!(examples.len(), 7, "{examples:?}");
+        assert_eq!(examples.len(), 8, "{examples:?}");
         for example in &examples {
             parse(&format!("compare {example}")).unwrap_or_else(|e| panic!("{example}: {e}"));
         }

@@ -122,6 +122,7 @@ pub(super) fn through(transport: Transport) -> &'static str {
         Transport::VduseVirtio => "`/dev/vdX`",
         Transport::VduseVirtioPoll => "`/dev/vdX`, poll queue",
         Transport::VduseVhost => "`/dev/vhost-vdpa-N`",
+        Transport::VhostUser => "vhost-user",
     }
 }
 

@@ -43,7 +43,7 @@ pub(super) struct Gate {
     /// Options of `pollux serve` for both, as pollux may carry in --servers of a comparison
     #[arg(long, value_name = "OPTION=VALUE[:...]")]
     options: Option<String>,
-    /// How they are reached: vduse-virtio, vduse-virtio-poll, vduse-vhost
+    /// How they are reached: vduse-virtio, vduse-virtio-poll, vduse-vhost, vhost-user
     #[arg(long, default_value_t)]
     transport: Transport,
     /// Requests kept in flight
