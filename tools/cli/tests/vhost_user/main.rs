@@ -3,7 +3,9 @@
 #![deny(unsafe_code)]
 
 mod client;
+mod comparison;
 mod daemon;
+mod qemu;
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
