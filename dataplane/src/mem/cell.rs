@@ -66,6 +66,12 @@ impl<S: Shared> SharedArray<S> {
         })
     }
 
+    /// Returns where element `index` modulo the count is in this process.
+    #[inline]
+    pub(crate) fn address(&self, index: u16) -> usize {
+        std::ptr::from_ref(self.at(index)).addr()
+    }
+
     /// Returns element `index` modulo the count.
     #[inline]
     pub fn at(&self, index: u16) -> &S {

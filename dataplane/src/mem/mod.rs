@@ -5,6 +5,7 @@ mod fault;
 mod iova;
 pub(crate) mod kill;
 mod mapping;
+mod prefetch;
 mod segment;
 mod table;
 #[cfg(test)]
@@ -15,6 +16,7 @@ pub use cell::{Shared, SharedArray, SharedCell};
 pub use fault::FaultGuard;
 pub use iova::Iova;
 pub use mapping::{Access, Mapping, MappingError};
+pub(crate) use prefetch::prefetch;
 pub use segment::Segment;
 pub use table::{Direction, Region, RegionTable, TableError, TranslateError};
 pub use translator::Translator;

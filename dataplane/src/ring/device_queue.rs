@@ -22,6 +22,10 @@ pub trait DeviceQueue {
     /// [`DriverFault`] when the ring itself makes no sense; nothing is taken then.
     fn take(&mut self, chain: &mut Chain<'_>) -> Result<Option<Head>, DriverFault>;
 
+    /// Asks for what of the ring is read to take the next chain, should that begin where the chain `id` did.
+    #[inline]
+    fn prefetch(&self, _id: u16) {}
+
     /// Undoes the last [`take`](Self::take), so that the next one takes this chain again.
     fn put_back(&mut self, head: Head);
 

@@ -100,6 +100,11 @@ impl<Q: DeviceQueue> DeviceQueue for InOrder<Q> {
         Ok(Some(head))
     }
 
+    #[inline]
+    fn prefetch(&self, id: u16) {
+        self.queue.prefetch(id);
+    }
+
     fn put_back(&mut self, head: Head) {
         self.count -= 1;
         self.queue.put_back(head);

@@ -10,7 +10,7 @@ use super::{
     Backlog, Chain, Descriptor, DeviceQueue, Done, DriverFault, Head, QueueConfig, RingFeatures,
     RingState, SetupError, indirect, need_event,
 };
-use crate::mem::{Direction, RegionTable, SharedArray, SharedCell, kill};
+use crate::mem::{Direction, RegionTable, SharedArray, SharedCell, kill, prefetch};
 
 /// Chains after which a driver with event indexes is told again not to kick: it would once its index, modulo
 /// 65536, comes to the one that it was told the last time.
@@ -249,6 +249,12 @@ impl DeviceQueue for SplitQueue {
         self.next_avail = self.next_avail.wrapping_add(1);
         self.follow(head, chain);
         Ok(Some(Head::new(head, 1)))
+    }
+
+    #[inline]
+    fn prefetch(&self, id: u16) {
+        prefetch(self.avail_ring.address(self.next_avail));
+        prefetch(self.descriptors.address(id));
     }
 
     fn put_back(&mut self, head: Head) {

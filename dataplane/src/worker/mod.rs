@@ -2,6 +2,7 @@
 //!
 //! Under `cfg(loom)` only the mailbox is here, to be model-checked.
 
+mod lone_chain;
 mod mailbox;
 mod primitive;
 mod setup;

@@ -6,6 +6,7 @@ use quanta::Instant;
 
 use super::answer::{Answer, status_of, write_serial};
 use super::in_flight::{InFlight, InFlightTable};
+use super::lone_chain::LoneChain;
 use super::pass::Pass;
 use super::rest::{Health, Rest};
 use super::{Progress, Records};
@@ -34,6 +35,8 @@ struct State<Q> {
     in_flight: InFlightTable,
     /// The backend had no room for the next chain.
     stalled: bool,
+    /// The chain of the last pass, if it took one only: a driver that has one request at a time uses the same memory again.
+    lone: Option<LoneChain>,
     health: Health,
     fault: Option<DriverFault>,
 }
@@ -61,6 +64,7 @@ impl<Q: Logged> QueuePoller<Q> {
                 guard,
                 in_flight: InFlightTable::new(config.size),
                 stalled: false,
+                lone: None,
                 health,
                 fault,
             },
@@ -148,9 +152,14 @@ impl<Q: Logged> State<Q> {
         let mut pass = Pass::starting_at(records.latency.begin());
         let mut chain = Chain::new(translator);
         self.stalled = false;
+        let mut last = None;
+        if let Some(lone) = self.lone.take() {
+            lone.prefetch(&self.queue);
+        }
         while !pass.is_full() {
             match self.queue.take(&mut chain) {
                 Ok(Some(head)) => {
+                    last = Some(head.id());
                     if let Some(log) = &mut records.in_flight {
                         Q::taken(log, &head);
                     }
@@ -165,6 +174,9 @@ impl<Q: Logged> State<Q> {
         }
         backend.commit();
         self.publish(records);
+        if pass.taken == 1 {
+            self.lone = last.and_then(|id| LoneChain::of(id, &chain));
+        }
         pass.record(records);
         pass.record_latency(records);
         pass.taken
