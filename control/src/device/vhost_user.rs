@@ -5,9 +5,10 @@
 //! messages. A frontend shares its memory, says where the rings are in it, and brings two eventfds a queue.
 //!
 //! One frontend at a time. When it hangs up its queues stop, with what they have in flight finished, and the next one starts
-//! anew.
+//! anew. Should this process be killed, a frontend that keeps the in-flight log brings it to the next one.
 
 mod fd_slot;
+mod in_flight;
 mod memory;
 mod notifier;
 mod queue;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pollux_dataplane::blk::Geometry;
+use pollux_dataplane::inflight::InFlightLog;
 use pollux_dataplane::limits::WORKER_ANSWER_MS_MAX;
 use pollux_dataplane::mem::RegionTable;
 use pollux_dataplane::ring::RingState;
@@ -201,6 +202,17 @@ impl Workers {
         let answers: Vec<_> = answers.map(|(slot, number)| slot.collect(number)).collect();
         let late = answers.iter().position(Option::is_none);
         late.map_or(Ok(()), Err)
+    }
+
+    /// Has every worker write what is in flight down in `log`, if any. None serves a queue. Returns whether all will in
+    /// time.
+    pub(super) fn log(&mut self, log: Option<&InFlightLog>) -> bool {
+        let mut all = true;
+        for (index, slot) in (0..).zip(&mut self.slots) {
+            let log = log.and_then(|log| log.queue(index)).map(Box::new);
+            all &= matches!(slot.ask(Command::Log(log)), Some(Answer::Logging));
+        }
+        all
     }
 
     /// Returns how far queue `index` got, with everything that was taken completed.

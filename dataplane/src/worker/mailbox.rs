@@ -12,6 +12,7 @@ use std::time::Instant;
 use super::primitive::{ArrayQueue, AtomicU64, Ordering, Signal};
 use super::{QueueSetup, Report};
 use crate::blk::Geometry;
+use crate::inflight::QueueLog;
 use crate::limits::MAILBOX_COMMANDS_MAX;
 use crate::mem::RegionTable;
 use crate::ring::{RingState, SetupError};
@@ -55,6 +56,9 @@ pub enum Command {
         /// Whether all that comes until the next `Start` fails, too, then.
         refuse: bool,
     },
+    /// Leave the queue, and write down there what is in flight in the next ones, or nowhere. Answered by
+    /// [`Answer::Logging`].
+    Log(Option<Box<QueueLog>>),
     /// Report latencies into this empty histogram's place. Answered by [`Answer::Latency`].
     Latency(Box<Histogram>),
     /// End the thread. Answered by its end.
@@ -80,6 +84,8 @@ pub enum Answer {
     },
     /// How many requests were given up.
     Abandoned(usize),
+    /// What is in flight is written down there, or nowhere.
+    Logging,
     /// Latencies since the last time.
     Latency(Box<Histogram>),
 }

@@ -319,6 +319,11 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
                 self.resize(geometry);
                 Answer::Resized
             }
+            Command::Log(log) => {
+                self.stop();
+                self.in_flight = log.map(|log| *log);
+                Answer::Logging
+            }
             Command::Beat => self.beat(),
             Command::Abandon { beats, refuse } => Answer::Abandoned(self.abandon(beats, refuse)),
             Command::Latency(empty) => Answer::Latency(self.latency.swap(empty)),

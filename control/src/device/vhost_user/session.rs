@@ -7,7 +7,7 @@ use pollux_dataplane::backend::Backend;
 use pollux_dataplane::blk::{ConfigSpace, Features};
 use pollux_dataplane::limits::REGIONS_MAX;
 use pollux_dataplane::ring::RingFeatures;
-use pollux_dataplane::worker::QueueSetup;
+use pollux_dataplane::worker::{Notifier, QueueSetup};
 use tracing::{info, warn};
 use vhost::VhostUserMemoryRegionBase;
 use vhost::vhost_user::message::{
@@ -18,6 +18,7 @@ use vhost::vhost_user::message::{
 };
 use vhost::vhost_user::{Error, GpuBackend, Result, VhostUserBackendReqHandlerMut};
 
+use super::in_flight::{InFlight, InFlightError};
 use super::memory::{Memory, MemoryError};
 use super::queue::Queue;
 use crate::device::workers::{Start, Workers};
@@ -29,7 +30,8 @@ const CONFIG_BYTES_MAX: usize = 256;
 const PROTOCOL: VhostUserProtocolFeatures = VhostUserProtocolFeatures::MQ
     .union(VhostUserProtocolFeatures::CONFIG)
     .union(VhostUserProtocolFeatures::REPLY_ACK)
-    .union(VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS);
+    .union(VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS)
+    .union(VhostUserProtocolFeatures::INFLIGHT_SHMFD);
 
 /// The device as its frontend sees it. It outlives the frontend.
 pub(super) struct Session {
@@ -41,6 +43,8 @@ pub(super) struct Session {
     memory: Memory,
     queues: Vec<Queue>,
     pub(super) workers: Workers,
+    /// What the frontend keeps of the requests in flight.
+    in_flight: Option<InFlight>,
     /// Why the last frontend was hung up on.
     pub(super) problem: Option<String>,
 }
@@ -66,13 +70,14 @@ impl Session {
             memory: Memory::default(),
             queues,
             workers,
+            in_flight: None,
             problem: None,
         }
     }
 
     /// Stops all queues and forgets the frontend. Returns whether all workers stopped in time.
     pub(super) fn hang_up(&mut self) -> bool {
-        let stopped = self.workers.stop();
+        let stopped = self.workers.stop() && self.use_log(None).is_ok();
         self.queues.iter_mut().for_each(Queue::reset);
         for queue in &self.queues {
             // They stand for nothing, or still for a frontend that is gone.
@@ -120,23 +125,39 @@ impl Session {
         let (memory, features) = (self.memory.clone(), self.ring_features());
         let write_through = !self.features.contains(Features::FLUSH);
         let queue = self.queue(index)?;
-        match queue.ready(&memory, features) {
+        let size = queue.size;
+        let ready = queue.ready(&memory, features);
+        let (entries, device) = (self.in_flight.as_ref().map(|it| it.entries), &self.name);
+        if let (Some(Ok(_)), Some(entries)) = (&ready, entries)
+            && size > entries
+        {
+            warn!(
+                device,
+                "queue {index} has {size} entries, and the in-flight log {entries}"
+            );
+            return Err(Error::InvalidParam);
+        }
+        match ready {
             None => {}
             Some(Err(address)) => {
-                let device = &self.name;
                 warn!(
                     device,
                     "queue {index} has a ring at {address:#x}, in no memory that was shared"
                 );
             }
             Some(Ok(config)) => {
-                queue.served = true;
+                // With a log, after whatever served it last: where the ring and the log say.
+                let start = match entries {
+                    Some(_) => Start::TakenOver,
+                    None => Start::Fresh,
+                };
+                self.queue(index)?.served = true;
                 let setup = QueueSetup {
                     queue: config,
                     table: memory.table(),
                     write_through,
                 };
-                self.workers.start(index as usize, setup, Start::Fresh);
+                self.workers.start(index as usize, setup, start);
                 self.workers.await_started();
             }
         }
@@ -148,6 +169,35 @@ impl Session {
         self.stop(index)?;
         change(self.queue(index)?)?;
         self.start(index)
+    }
+
+    /// Has the workers write what is in flight down in `log`, if any.
+    fn use_log(&mut self, log: Option<InFlight>) -> Result<()> {
+        if log.is_none() && self.in_flight.is_none() {
+            return Ok(());
+        }
+        self.in_flight = log;
+        match self.workers.log(self.in_flight.as_ref().map(|it| &it.log)) {
+            true => Ok(()),
+            false => Err(Error::BackendInternalError),
+        }
+    }
+
+    /// Takes a log, before any queue is served.
+    fn take_log<T>(
+        &mut self,
+        made: std::result::Result<(InFlight, T), InFlightError>,
+    ) -> Result<T> {
+        if self.queues.iter().any(|queue| queue.served) {
+            return Err(Error::InvalidOperation("queues are served already"));
+        }
+        let (log, told) = made.map_err(|reason| {
+            let device = &self.name;
+            warn!(device, "{reason}");
+            Error::InvalidParam
+        })?;
+        self.use_log(Some(log))?;
+        Ok(told)
     }
 
     fn remember(&mut self, memory: std::result::Result<Memory, MemoryError>) -> Result<()> {
@@ -274,6 +324,10 @@ impl VhostUserBackendReqHandlerMut for Session {
     fn set_vring_call(&mut self, index: u8, fd: Option<File>) -> Result<()> {
         let queue = self.queue(index.into())?;
         let set = queue.eventfds.call.set(fd.map(OwnedFd::from));
+        if queue.served {
+            // What was returned before may have been told to nobody.
+            let _ = queue.eventfds.interrupt();
+        }
         set.map_err(Error::ReqHandlerError)
     }
 
@@ -329,12 +383,14 @@ impl VhostUserBackendReqHandlerMut for Session {
         not_offered("there are no shared objects")
     }
 
-    fn get_inflight_fd(&mut self, _: &VhostUserInflight) -> Result<(VhostUserInflight, File)> {
-        not_offered("requests in flight are not logged")
+    fn get_inflight_fd(&mut self, asked: &VhostUserInflight) -> Result<(VhostUserInflight, File)> {
+        let made = InFlight::create(asked);
+        self.take_log(made.map(|(log, description, file)| (log, (description, file))))
     }
 
-    fn set_inflight_fd(&mut self, _: &VhostUserInflight, _: File) -> Result<()> {
-        not_offered("requests in flight are not logged")
+    fn set_inflight_fd(&mut self, told: &VhostUserInflight, file: File) -> Result<()> {
+        let opened = InFlight::open(told, file);
+        self.take_log(opened.map(|log| (log, ())))
     }
 
     fn get_max_mem_slots(&mut self) -> Result<u64> {

@@ -17,6 +17,8 @@ pub(crate) struct Daemon {
     child: Child,
     folder: TempDir,
     socket: String,
+    /// Backend and options.
+    arguments: Vec<String>,
 }
 
 impl Daemon {
@@ -24,31 +26,34 @@ impl Daemon {
     pub(crate) fn serve(backend: &str, options: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
-        let (socket, log) = (at("d0.vhost"), at("log"));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pollux"));
-        command.args([
-            "serve",
-            "--name",
-            "d0",
-            "--backend",
-            backend,
-            "--vhost-user",
-            &socket,
-        ]);
-        command.args(options).args(["--runtime-dir", &at("run")]);
-        command.stdin(Stdio::null()).stdout(Stdio::null());
-        command.stderr(File::create(log).unwrap());
+        let socket = at("d0.vhost");
+        let fixed = ["--backend", backend, "--vhost-user", &socket].into_iter();
+        let arguments = fixed.chain(options.iter().copied()).map(str::to_owned);
+        let arguments: Vec<String> = arguments.collect();
         let daemon = Self {
-            child: command.spawn().unwrap(),
+            child: start(&arguments, &folder),
             folder,
             socket,
+            arguments,
         };
+        daemon.is_served();
+        daemon
+    }
+
+    /// Kills it, and has another one serve the same, from when frontends can connect.
+    pub(crate) fn replace_killed(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.child = start(&self.arguments, &self.folder);
+        self.is_served();
+    }
+
+    fn is_served(&self) {
         let begun = Instant::now();
-        while pollux(&daemon, &["status", "d0"]).status.code() != Some(0) {
-            assert!(begun.elapsed() < PATIENCE, "not served: {}", daemon.log());
+        while pollux(self, &["status", "d0"]).status.code() != Some(0) {
+            assert!(begun.elapsed() < PATIENCE, "not served: {}", self.log());
             sleep(Duration::from_millis(20));
         }
-        daemon
     }
 
     pub(crate) fn socket(&self) -> &str {
@@ -106,6 +111,17 @@ impl Drop for Daemon {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn start(arguments: &[String], folder: &TempDir) -> Child {
+    let mut log = File::options();
+    log.append(true).create(true);
+    let log = log.open(folder.path().join("log")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pollux"));
+    command.args(["serve", "--name", "d0"]).args(arguments);
+    command.arg("--runtime-dir").arg(folder.path().join("run"));
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    command.stderr(log).spawn().unwrap()
 }
 
 /// Runs `pollux` with `args` beside the daemon.

@@ -5,6 +5,7 @@
 mod client;
 mod comparison;
 mod daemon;
+mod in_flight;
 mod qemu;
 
 use std::io::{Read, Write};

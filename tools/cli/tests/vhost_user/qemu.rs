@@ -22,7 +22,7 @@ struct Machine(Option<Child>);
 impl Machine {
     /// Boots one from the disk of `daemon`.
     fn boot(daemon: &Daemon) -> Self {
-        let chardev = format!("socket,id=c,path={}", daemon.socket());
+        let chardev = format!("socket,id=c,path={},reconnect=1", daemon.socket());
         let exit = format!("isa-debug-exit,iobase={EXIT_PORT:#x},iosize=1");
         let mut command = Command::new(QEMU);
         command.args(["-nodefaults", "-no-user-config", "-display", "none"]);
@@ -96,6 +96,39 @@ fn a_guest_boots_from_the_disk_and_writes_to_it() {
             daemon.log()
         );
         Copies::ONCE.check(&disk);
+        daemon.stop();
+    }
+}
+
+#[test]
+fn a_guest_goes_on_with_the_next_daemon_and_what_was_in_flight() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let disk = folder.path().join("disk");
+    for features in ["event_idx", "none"] {
+        Copies::ONCE.write(&disk);
+        // A request is nearly always in flight, so it is when the daemon is killed.
+        let backend = format!("delay,latency=100ms:ram,size=8M,path={}", disk.display());
+        let mut daemon = Daemon::serve(&backend, &["--features", features]);
+        let machine = Machine::boot(&daemon);
+        for _ in 0..3 {
+            is_used(&daemon, &machine);
+            daemon.replace_killed();
+        }
+        let output = machine.ended();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(
+            output.status.code(),
+            Some(GOOD_EXIT),
+            "{said}\n{}",
+            daemon.log()
+        );
+        Copies::ONCE.check(&disk);
+        let queue = &daemon.status()["queues"][0];
+        assert_eq!(
+            (&queue["errors"], &queue["driver_faults"]),
+            (&0.into(), &0.into())
+        );
         daemon.stop();
     }
 }
