@@ -9,6 +9,8 @@ pub(crate) struct Course {
     pub(crate) points: usize,
     /// Rounds.
     pub(crate) rounds: u32,
+    /// Of them those that were measured before.
+    pub(crate) rounds_done: u32,
     /// Characters of the longest name of a point.
     pub(crate) name_width: usize,
     /// What a point will take.
@@ -32,7 +34,7 @@ impl Progress {
         Self {
             start: Instant::now(),
             points_done: 0,
-            points: course.rounds.saturating_mul(a_round),
+            points: (course.rounds - course.rounds_done).saturating_mul(a_round),
             course,
             line_open: false,
         }

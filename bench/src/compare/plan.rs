@@ -104,6 +104,7 @@ impl Plan {
         Course {
             points: self.servers.len() * self.iodepths.len(),
             rounds: self.rounds,
+            rounds_done: 0,
             name_width: self.name_width() + " QD 1000".len(),
             expected: self.runtime + self.ramp_time + OVERHEAD,
             rest: (COUNT_TIME + OVERHEAD).saturating_mul(counts),

@@ -3,6 +3,7 @@
 mod measure;
 mod preflight;
 mod result;
+mod resume;
 mod summary;
 mod table;
 
@@ -47,6 +48,9 @@ pub enum RunError {
         /// What happened.
         reason: String,
     },
+    /// What was measured before does not go with what would be.
+    #[error("cannot go on with that run: {0}")]
+    Resume(String),
     /// The user asked to stop.
     #[error("bench: stopped before the first round was finished; nothing to show")]
     Stopped,
@@ -61,16 +65,48 @@ const OVERHEAD: Duration = Duration::from_millis(30);
 /// # Errors
 /// No round was finished.
 pub fn run(scenario: &Scenario, disk: &(dyn Disk + Sync)) -> Result<Run, RunError> {
+    let started = SystemTime::now().duration_since(UNIX_EPOCH);
+    let started_unix_s = started.map_or(0, |since| since.as_secs());
+    measure(scenario, disk, started_unix_s, None)
+}
+
+/// Measures the rounds that `earlier` lacks, and returns all of them.
+///
+/// # Errors
+/// As [`run`], and [`RunError::Resume`] when `earlier` was another scenario, on another machine or with another
+/// build, or has all rounds.
+pub fn resume(
+    scenario: &Scenario,
+    disk: &(dyn Disk + Sync),
+    earlier: Run,
+) -> Result<Run, RunError> {
+    measure(scenario, disk, earlier.started_unix_s, Some(earlier))
+}
+
+fn measure(
+    scenario: &Scenario,
+    disk: &(dyn Disk + Sync),
+    started_unix_s: u64,
+    earlier: Option<Run>,
+) -> Result<Run, RunError> {
     let cpus = Pair::choose(scenario.cpus.client, scenario.cpus.worker)?;
     measure::check(scenario, disk)?;
+    let environment = Environment::look();
+    let done = earlier
+        .as_ref()
+        .map(|earlier| resume::rounds_done(earlier, scenario, cpus, &environment));
+    let done = done.transpose()?.unwrap_or(0);
     let interrupt = Interrupt::install()?;
-    let started = SystemTime::now().duration_since(UNIX_EPOCH);
     let mut preflight = preflight::look(&cpus);
     for finding in &preflight {
         eprintln!("preflight: {}", finding.text);
     }
     let times = CpuTimes::read(&cpus);
-    let mut bench = Bench::new(scenario, disk, cpus, &interrupt);
+    let mut bench = Bench::new(scenario, disk, cpus, &interrupt, done);
+    if let Some(earlier) = earlier {
+        preflight::go_on(&mut preflight, earlier.preflight);
+        (bench.points, bench.ping_pongs) = (earlier.points, earlier.ping_pong);
+    }
     let ending = bench.all()?;
     preflight.extend(CpuTimes::read(&cpus).since(&times).steal());
     let Bench {
@@ -79,8 +115,8 @@ pub fn run(scenario: &Scenario, disk: &(dyn Disk + Sync)) -> Result<Run, RunErro
     preflight.extend(preflight::errors(&points));
     preflight.extend(preflight::waited(&points));
     Ok(Run::new(
-        started.map_or(0, |since| since.as_secs()),
-        Environment::look(),
+        started_unix_s,
+        environment,
         scenario.clone(),
         cpus,
         preflight,
@@ -94,6 +130,8 @@ struct Bench<'a> {
     scenario: &'a Scenario,
     rig: Rig<'a>,
     progress: Progress,
+    /// Rounds that were finished before.
+    done: u32,
     points: Vec<Point>,
     ping_pongs: Vec<PingPong>,
 }
@@ -104,6 +142,7 @@ impl<'a> Bench<'a> {
         disk: &'a (dyn Disk + Sync),
         cpus: Pair,
         interrupt: &'a Interrupt,
+        done: u32,
     ) -> Self {
         let points = scenario.loads.iter();
         let points = points.map(|it| it.iodepths.len() + it.rates.len()).sum();
@@ -111,6 +150,7 @@ impl<'a> Bench<'a> {
         let course = Course {
             points,
             rounds: scenario.rounds,
+            rounds_done: done,
             name_width: "open 95 %".len(),
             expected: Duration::from_millis(each.into()) + OVERHEAD,
             rest: Duration::ZERO,
@@ -125,6 +165,7 @@ impl<'a> Bench<'a> {
                 interrupt,
             },
             progress: Progress::new(course),
+            done,
             points: Vec::new(),
             ping_pongs: Vec::new(),
         }
@@ -141,14 +182,14 @@ impl<'a> Bench<'a> {
 
     /// Keeps the rounds that were finished.
     fn rounds(&mut self) -> Result<Ending, RunError> {
-        for round in 1..=self.scenario.rounds {
+        for round in self.done + 1..=self.scenario.rounds {
             let finished = (self.points.len(), self.ping_pongs.len());
             let Err(failed) = self.round(round) else {
                 continue;
             };
             self.points.truncate(finished.0);
             self.ping_pongs.truncate(finished.1);
-            return match (round == 1, self.rig.interrupt.requested()) {
+            return match (self.points.is_empty(), self.rig.interrupt.requested()) {
                 (true, true) => Err(RunError::Stopped),
                 (true, false) => Err(failed),
                 (false, true) => Ok(Ending::Stopped),

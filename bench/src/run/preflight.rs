@@ -59,6 +59,15 @@ impl Finding {
     }
 }
 
+/// Adds what was found while earlier rounds were measured, unless it is there or will be found in their points.
+pub(super) fn go_on(found: &mut Vec<Finding>, earlier: Vec<Finding>) {
+    let is_new = |finding: &Finding| {
+        !matches!(finding.what, Spoiler::Errors | Spoiler::Waited) && !found.contains(finding)
+    };
+    let new: Vec<Finding> = earlier.into_iter().filter(is_new).collect();
+    found.extend(new);
+}
+
 /// Looks for what is known before the load.
 pub(super) fn look(cpus: &Pair) -> Vec<Finding> {
     let mut found = Vec::new();

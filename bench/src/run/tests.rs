@@ -115,6 +115,49 @@ fn rounds_are_complete_and_the_result_is_read_back() {
 }
 
 #[test]
+fn a_run_that_was_stopped_goes_on_with_the_rounds_that_it_lacks() {
+    let one = measured(|scenario| scenario.rounds = 1).unwrap();
+    let mut scenario = one.scenario.clone();
+    scenario.rounds = 3;
+    let resumed = |scenario: &Scenario, earlier: &Run| {
+        let _alone = ALONE
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        resume(scenario, &null(), earlier.clone())
+    };
+    let run = resumed(&scenario, &one).unwrap();
+    assert_eq!(run.ending, Ending::Complete);
+    assert_eq!(run.points[..3], one.points);
+    let rounds: Vec<u32> = run.points.iter().map(|it| it.round).collect();
+    assert_eq!(rounds, [1, 1, 1, 2, 2, 2, 3, 3, 3]);
+    let trips: Vec<u32> = run.ping_pong.iter().map(|it| it.round).collect();
+    assert_eq!(trips, [1, 2, 3]);
+    assert_eq!(run.started_unix_s, one.started_unix_s);
+    let twins = run
+        .preflight
+        .iter()
+        .filter(|it| it.what == Spoiler::DebugBuild);
+    assert_eq!(twins.count(), 1);
+
+    let refused = |scenario: &Scenario, earlier: &Run| {
+        let error = resumed(scenario, earlier).unwrap_err();
+        assert!(matches!(error, RunError::Resume(_)), "{error}");
+        error.to_string()
+    };
+    assert!(refused(&scenario, &run).contains("all of its 3 rounds"));
+    let mut other = scenario.clone();
+    (other.bs, other.ring.indirect) = ("8k".to_owned(), true);
+    let text = refused(&other, &one);
+    assert!(text.contains("another bs, ring;"), "{text}");
+    let mut elsewhere = one.clone();
+    elsewhere.environment.kernel = "5.4.0".to_owned();
+    assert!(refused(&scenario, &elsewhere).contains("another kernel;"));
+    elsewhere.environment = one.environment.clone();
+    elsewhere.cpus.client += 7;
+    assert!(refused(&scenario, &elsewhere).contains("another cpus;"));
+}
+
+#[test]
 fn a_disk_that_does_not_suit_the_scenario_is_refused_before_anything_runs() {
     let error = measured(|scenario| scenario.bs = "3k".to_owned());
     assert!(error.is_ok(), "512 bytes are a block");

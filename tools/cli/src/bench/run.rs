@@ -35,11 +35,13 @@ const RUN_EXAMPLE: &str = "Examples:
   pollux bench run quick                             a look at everything, peers included, in a few minutes
   pollux bench run loopback-null                     the worker and a polling client, without the kernel
   pollux bench run loopback-ram --out results/ram    keep every value in results/ram/run.json
+  pollux bench run loopback-ram --out results/ram --resume results/ram/run.json
+                                                     the rounds that a run lacks that was stopped
   pollux bench run mine.toml --json > run.json       a scenario of your own: `pollux bench run loopback-ram
                                                      --show > mine.toml` gives one to begin with
 
-Needs neither root nor VDUSE (quick starts a virtual machine where there is none), and two CPUs that nothing else uses. Ctrl-C ends it early with the rounds that
-were finished.";
+Needs neither root nor VDUSE (quick starts a virtual machine where there is none), and two CPUs
+that nothing else uses. Ctrl-C ends it early with the rounds that were finished; --resume goes on.";
 
 #[derive(Debug, Args)]
 #[command(after_help = RUN_EXAMPLE)]
@@ -56,6 +58,10 @@ pub(super) struct RunArgs {
     /// Print every value and the machine as JSON instead of the table
     #[arg(long)]
     json: bool,
+    /// Go on with the run in FILE, which was stopped, or has fewer rounds than --rounds: with the same scenario, machine
+    /// and program
+    #[arg(long, value_name = "FILE")]
+    resume: Option<PathBuf>,
     /// Folder to write run.json into, made where it is missing
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -99,21 +105,50 @@ impl RunArgs {
         }
         self.make_folder()?;
         let disk = Served::open(&scenario.backend)?;
-        let run = run::run(&scenario, &disk).map_err(|e| e.to_string())?;
+        let run = match &self.resume {
+            None => run::run(&scenario, &disk),
+            Some(file) => run::resume(&scenario, &disk, earlier(file)?),
+        };
+        let run = run.map_err(|e| e.to_string())?;
         if let Some(folder) = &self.out {
             let path = folder.join("run.json");
             fs::write(&path, json(&run)? + "\n").map_err(|e| unwritable(&path, &e))?;
             eprintln!("written to {}", path.display());
         }
+        if run.ending == Ending::Stopped {
+            eprintln!("{}", self.how_to_go_on());
+        }
         print(&run, self.json)
+    }
+
+    fn how_to_go_on(&self) -> String {
+        let rounds = self.rounds.map(|it| format!(" --rounds {it}"));
+        let command = format!(
+            "pollux bench run {}{} --resume",
+            self.scenario,
+            rounds.unwrap_or_default()
+        );
+        match &self.out {
+            Some(folder) => {
+                let (folder, file) = (folder.display(), folder.join("run.json"));
+                format!(
+                    "stopped; go on with: {command} {} --out {folder}",
+                    file.display()
+                )
+            }
+            None if self.json => {
+                format!("stopped; go on with: {command} FILE, which has what is printed here")
+            }
+            None => "stopped; with --json or --out DIR it could be gone on with".to_owned(),
+        }
     }
 }
 
 impl RunArgs {
     fn quick(&self) -> Result<ExitCode, String> {
-        if self.show || self.json || self.rounds.is_some() {
-            return Err("quick: it is several commands, so it has no --show, --json and --rounds; give --out to keep \
-                        every value"
+        if self.show || self.json || self.rounds.is_some() || self.resume.is_some() {
+            return Err("quick: it is several commands, so it has no --show, --json, --rounds and --resume; give --out \
+                        to keep every value"
                 .to_owned());
         }
         self.make_folder()?;
@@ -127,6 +162,17 @@ impl RunArgs {
             None => Ok(()),
         }
     }
+}
+
+/// Returns the run in `file`.
+fn earlier(file: &Path) -> Result<Run, String> {
+    let text = fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
+    serde_json::from_str(&text).map_err(|e| {
+        format!(
+            "{}: no run of `pollux bench run --json` or --out: {e}",
+            file.display()
+        )
+    })
 }
 
 fn unwritable(path: &Path, reason: &std::io::Error) -> String {

@@ -1,0 +1,58 @@
+//! Going on with a run that was stopped, where nothing is different but the time.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{Run, RunError};
+use crate::cpus::Pair;
+use crate::environment::Environment;
+use crate::scenario::Scenario;
+
+/// Returns how many rounds of `scenario` there are in `earlier`, all of them finished.
+///
+/// # Errors
+/// [`RunError::Resume`] when they were measured otherwise than the next ones would be.
+pub(super) fn rounds_done(
+    earlier: &Run,
+    scenario: &Scenario,
+    cpus: Pair,
+    environment: &Environment,
+) -> Result<u32, RunError> {
+    let refuse = |text: String| Err(RunError::Resume(text));
+    let rounds = earlier.points.iter().map(|point| point.round);
+    let done = rounds.max().unwrap_or(0);
+    // There may be more of them than were asked for the last time.
+    let asked = Scenario {
+        rounds: earlier.scenario.rounds,
+        ..scenario.clone()
+    };
+    let differs = differences(&earlier.scenario, &asked)
+        .into_iter()
+        .chain(differences(&earlier.environment, environment))
+        .chain((earlier.cpus != cpus).then(|| "cpus".to_owned()));
+    let differs: Vec<String> = differs.collect();
+    if !differs.is_empty() {
+        let what = differs.join(", ");
+        return refuse(format!(
+            "it was measured with another {what}; measure anew without --resume"
+        ));
+    }
+    if done >= scenario.rounds {
+        return refuse(format!(
+            "it has all of its {done} rounds; ask for more with --rounds"
+        ));
+    }
+    Ok(done)
+}
+
+/// Returns the names of the fields of `one` that `two` has otherwise.
+fn differences(one: &impl Serialize, two: &impl Serialize) -> Vec<String> {
+    let (one, two) = (json(one), json(two));
+    let fields = one.as_object().into_iter().flatten();
+    let others = fields.filter(|(name, value)| two.get(name) != Some(value));
+    others.map(|(name, _)| name.clone()).collect()
+}
+
+fn json(value: &impl Serialize) -> Value {
+    serde_json::to_value(value).expect("fields with names")
+}
