@@ -10,7 +10,14 @@ use super::ServerKind;
 use crate::fio::Engine;
 
 /// Options of `pollux serve` that the comparison itself sets, and relies on.
-const RESERVED: [&str; 5] = ["name", "attach", "json", "config", "runtime-dir"];
+const RESERVED: [&str; 6] = [
+    "name",
+    "attach",
+    "vhost-user",
+    "json",
+    "config",
+    "runtime-dir",
+];
 /// What a variant is called in tables, for one whose options are long.
 const LABEL: &str = "label";
 /// The program of a pollux, where it is another one than the comparison's.
