@@ -211,7 +211,7 @@ fn report(spec: &VmSpec, outcome: &Outcome) -> u8 {
         ),
         End::Frozen => {
             let limit = spec.silence_max.as_secs();
-            let text = format!("the guest froze: its init was not heard for {limit} s");
+            let text = format!("the guest froze: nothing of it was heard for {limit} s");
             (EXIT_FROZEN, Some(text))
         }
         End::Failed(reason) => (

@@ -30,7 +30,7 @@ pub enum End {
     TimedOut,
     /// The guest's kernel panicked.
     Panicked,
-    /// The guest's init was not heard for [`VmSpec::silence_max`]; the log ends with the state of its CPUs.
+    /// Nothing of the guest was heard for [`VmSpec::silence_max`]; the log ends with the state of its CPUs.
     Frozen,
     /// The machine ended before the command did, or never started it; with the reason.
     Failed(String),
@@ -150,7 +150,7 @@ struct Guest<'a, 'o> {
     output: Output<'o>,
     progress: &'a dyn Fn(&str),
     start: Instant,
-    /// When its init told something last.
+    /// When it told something last.
     heard: Instant,
     silence_max: Duration,
     /// Streams whose token is still to come.
@@ -205,7 +205,11 @@ impl<'a, 'o> Guest<'a, 'o> {
                 .min(silent)
                 .saturating_duration_since(Instant::now());
             match events.recv_timeout(left) {
-                Ok(event) => self.take(event)?,
+                Ok(event) => {
+                    self.take(event)?;
+                    // Behind what it took to pass the output on: a slow reader is not a silent guest.
+                    self.heard = Instant::now();
+                }
                 Err(RecvTimeoutError::Timeout) if silent < deadline => return Ok(End::Frozen),
                 Err(RecvTimeoutError::Timeout) => return Ok(End::TimedOut),
                 Err(RecvTimeoutError::Disconnected) => return Ok(self.ended_early()),
@@ -255,7 +259,6 @@ impl<'a, 'o> Guest<'a, 'o> {
                 }
             }
             Event::Bytes(Stream::Status, bytes) => {
-                self.heard = Instant::now();
                 self.status.push_str(&String::from_utf8_lossy(&bytes));
                 if self.boot.is_none() && self.status.contains("ready\n") {
                     let boot = self.start.elapsed();

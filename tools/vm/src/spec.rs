@@ -24,7 +24,7 @@ pub struct VmSpec {
     pub memory_mib: u64,
     /// Time for everything from power-on to the command's end.
     pub timeout: Duration,
-    /// Longest time in which the guest's init, which tells every 5 s that it lives, is not heard.
+    /// Longest time in which nothing of the guest is heard, whose init tells every 5 s that it lives.
     pub silence_max: Duration,
     /// Number of emulated NVMe controllers; with any there is an IOMMU too. Each has two namespaces of 256 MiB,
     /// of 512-byte and of 4096-byte blocks.
