@@ -77,7 +77,9 @@ impl Session {
 
     /// Stops all queues and forgets the frontend. Returns whether all workers stopped in time.
     pub(super) fn hang_up(&mut self) -> bool {
-        let stopped = self.workers.stop() && self.use_log(None).is_ok();
+        let stopped = self.workers.stop();
+        // Also where one did not: what this frontend kept is not the next one's.
+        let stopped = self.use_log(None).is_ok() && stopped;
         self.queues.iter_mut().for_each(Queue::reset);
         for queue in &self.queues {
             // They stand for nothing, or still for a frontend that is gone.
@@ -124,34 +126,31 @@ impl Session {
     fn start(&mut self, index: u32) -> Result<()> {
         let (memory, features) = (self.memory.clone(), self.ring_features());
         let write_through = !self.features.contains(Features::FLUSH);
+        // With a log, after whatever served it last: where the ring and the log say.
+        let (start, entries) = match &self.in_flight {
+            Some(in_flight) => (Start::TakenOver, in_flight.entries),
+            None => (Start::Fresh, u16::MAX),
+        };
         let queue = self.queue(index)?;
-        let size = queue.size;
-        let ready = queue.ready(&memory, features);
-        let (entries, device) = (self.in_flight.as_ref().map(|it| it.entries), &self.name);
-        if let (Some(Ok(_)), Some(entries)) = (&ready, entries)
-            && size > entries
-        {
-            warn!(
-                device,
-                "queue {index} has {size} entries, and the in-flight log {entries}"
-            );
-            return Err(Error::InvalidParam);
-        }
-        match ready {
+        match queue.ready(&memory, features) {
             None => {}
             Some(Err(address)) => {
+                let device = &self.name;
                 warn!(
                     device,
                     "queue {index} has a ring at {address:#x}, in no memory that was shared"
                 );
             }
+            Some(Ok(config)) if config.size > entries => {
+                let (device, size) = (&self.name, config.size);
+                warn!(
+                    device,
+                    "queue {index} has {size} entries, and the in-flight log {entries}"
+                );
+                return Err(Error::InvalidParam);
+            }
             Some(Ok(config)) => {
-                // With a log, after whatever served it last: where the ring and the log say.
-                let start = match entries {
-                    Some(_) => Start::TakenOver,
-                    None => Start::Fresh,
-                };
-                self.queue(index)?.served = true;
+                queue.served = true;
                 let setup = QueueSetup {
                     queue: config,
                     table: memory.table(),
