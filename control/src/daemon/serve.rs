@@ -178,6 +178,7 @@ impl Daemon {
             let name = device.name().clone();
             let (mut left, mut urgency) = (None, None);
             if request.takeover {
+                // Before anything is asked of the daemon that serves it, if one does: it may be no device for this one.
                 device.stand_by()?;
                 urgency = Some(Urgency::begin());
                 left = Client::new(folder).hand_over(name.as_str())?;
