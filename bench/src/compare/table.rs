@@ -7,6 +7,7 @@ use comfy_table::{CellAlignment, Table};
 
 use super::result::{Comparison, Ending, Row, Settings};
 use crate::server::{ServerKind, Variant};
+use crate::tool::{QEMU, Tool};
 use crate::transport::Transport;
 
 impl fmt::Display for Comparison {
@@ -95,10 +96,10 @@ impl Comparison {
                 "qemu: {export} export of null-co; it and pollux's null with fill=off leave read buffers as they are"
             ));
         } else if !settings.has(ServerKind::Qemu) {
-            notes.push(
-                "qemu: left out or not installed; apt install qemu-system-common has qemu-storage-daemon"
-                    .to_owned(),
-            );
+            let Tool { program, install } = QEMU;
+            notes.push(format!(
+                "qemu: left out, or {program} is not installed; `{install}`"
+            ));
         }
         if settings.has(ServerKind::Rublk) {
             notes.push("rublk: ublk's null target, which leaves read buffers as well".to_owned());

@@ -65,9 +65,7 @@ const OVERHEAD: Duration = Duration::from_millis(30);
 /// # Errors
 /// No round was finished.
 pub fn run(scenario: &Scenario, disk: &(dyn Disk + Sync)) -> Result<Run, RunError> {
-    let started = SystemTime::now().duration_since(UNIX_EPOCH);
-    let started_unix_s = started.map_or(0, |since| since.as_secs());
-    measure(scenario, disk, started_unix_s, None)
+    go_on(scenario, disk, None)
 }
 
 /// Measures the rounds that `earlier` lacks, and returns all of them.
@@ -80,33 +78,35 @@ pub fn resume(
     disk: &(dyn Disk + Sync),
     earlier: Run,
 ) -> Result<Run, RunError> {
-    measure(scenario, disk, earlier.started_unix_s, Some(earlier))
+    go_on(scenario, disk, Some(earlier))
 }
 
-fn measure(
+fn go_on(
     scenario: &Scenario,
     disk: &(dyn Disk + Sync),
-    started_unix_s: u64,
     earlier: Option<Run>,
 ) -> Result<Run, RunError> {
     let cpus = Pair::choose(scenario.cpus.client, scenario.cpus.worker)?;
     measure::check(scenario, disk)?;
     let environment = Environment::look();
-    let done = earlier
-        .as_ref()
-        .map(|earlier| resume::rounds_done(earlier, scenario, cpus, &environment));
-    let done = done.transpose()?.unwrap_or(0);
+    if let Some(earlier) = &earlier {
+        resume::check(earlier, scenario, cpus, &environment)?;
+    }
     let interrupt = Interrupt::install()?;
     let mut preflight = preflight::look(&cpus);
     for finding in &preflight {
         eprintln!("preflight: {}", finding.text);
     }
     let times = CpuTimes::read(&cpus);
-    let mut bench = Bench::new(scenario, disk, cpus, &interrupt, done);
+    let started = SystemTime::now().duration_since(UNIX_EPOCH);
+    let mut started_unix_s = started.map_or(0, |since| since.as_secs());
+    let (mut points, mut ping_pongs) = (Vec::new(), Vec::new());
     if let Some(earlier) = earlier {
         preflight::go_on(&mut preflight, earlier.preflight);
-        (bench.points, bench.ping_pongs) = (earlier.points, earlier.ping_pong);
+        started_unix_s = earlier.started_unix_s;
+        (points, ping_pongs) = (earlier.points, earlier.ping_pong);
     }
+    let mut bench = Bench::new(scenario, disk, cpus, &interrupt, points, ping_pongs);
     let ending = bench.all()?;
     preflight.extend(CpuTimes::read(&cpus).since(&times).steal());
     let Bench {
@@ -126,12 +126,15 @@ fn measure(
     ))
 }
 
+/// Returns the number of the last round that was finished, each of which has its ping-pong first.
+fn finished(ping_pongs: &[PingPong]) -> u32 {
+    ping_pongs.last().map_or(0, |it| it.round)
+}
+
 struct Bench<'a> {
     scenario: &'a Scenario,
     rig: Rig<'a>,
     progress: Progress,
-    /// Rounds that were finished before.
-    done: u32,
     points: Vec<Point>,
     ping_pongs: Vec<PingPong>,
 }
@@ -142,15 +145,16 @@ impl<'a> Bench<'a> {
         disk: &'a (dyn Disk + Sync),
         cpus: Pair,
         interrupt: &'a Interrupt,
-        done: u32,
+        points: Vec<Point>,
+        ping_pongs: Vec<PingPong>,
     ) -> Self {
-        let points = scenario.loads.iter();
-        let points = points.map(|it| it.iodepths.len() + it.rates.len()).sum();
+        let loads = scenario.loads.iter();
+        let a_round = loads.map(|it| it.iodepths.len() + it.rates.len()).sum();
         let each = scenario.ramp_time_ms + scenario.runtime_ms;
         let course = Course {
-            points,
+            points: a_round,
             rounds: scenario.rounds,
-            rounds_done: done,
+            rounds_done: finished(&ping_pongs),
             name_width: "open 95 %".len(),
             expected: Duration::from_millis(each.into()) + OVERHEAD,
             rest: Duration::ZERO,
@@ -165,9 +169,8 @@ impl<'a> Bench<'a> {
                 interrupt,
             },
             progress: Progress::new(course),
-            done,
-            points: Vec::new(),
-            ping_pongs: Vec::new(),
+            points,
+            ping_pongs,
         }
     }
 
@@ -182,7 +185,7 @@ impl<'a> Bench<'a> {
 
     /// Keeps the rounds that were finished.
     fn rounds(&mut self) -> Result<Ending, RunError> {
-        for round in self.done + 1..=self.scenario.rounds {
+        for round in finished(&self.ping_pongs) + 1..=self.scenario.rounds {
             let finished = (self.points.len(), self.ping_pongs.len());
             let Err(failed) = self.round(round) else {
                 continue;

@@ -3,24 +3,22 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Run, RunError};
+use super::{Run, RunError, finished};
 use crate::cpus::Pair;
 use crate::environment::Environment;
 use crate::scenario::Scenario;
 
-/// Returns how many rounds of `scenario` there are in `earlier`, all of them finished.
+/// Sees that the rounds that `earlier` has were measured as the next ones of `scenario` would be, and that it lacks some.
 ///
 /// # Errors
-/// [`RunError::Resume`] when they were measured otherwise than the next ones would be.
-pub(super) fn rounds_done(
+/// [`RunError::Resume`] when that is not so.
+pub(super) fn check(
     earlier: &Run,
     scenario: &Scenario,
     cpus: Pair,
     environment: &Environment,
-) -> Result<u32, RunError> {
+) -> Result<(), RunError> {
     let refuse = |text: String| Err(RunError::Resume(text));
-    let rounds = earlier.points.iter().map(|point| point.round);
-    let done = rounds.max().unwrap_or(0);
     // There may be more of them than were asked for the last time.
     let asked = Scenario {
         rounds: earlier.scenario.rounds,
@@ -37,12 +35,13 @@ pub(super) fn rounds_done(
             "it was measured with another {what}; measure anew without --resume"
         ));
     }
+    let done = finished(&earlier.ping_pong);
     if done >= scenario.rounds {
         return refuse(format!(
             "it has all of its {done} rounds; ask for more with --rounds"
         ));
     }
-    Ok(done)
+    Ok(())
 }
 
 /// Returns the names of the fields of `one` that `two` has otherwise.

@@ -94,6 +94,11 @@ pub struct Setup {
 }
 
 impl Setup {
+    /// Where the server `name` listens; none where it is reached through VDUSE.
+    fn socket(&self, name: &str) -> Option<PathBuf> {
+        (self.transport == Transport::VhostUser).then(|| self.sockets.join(name))
+    }
+
     /// Virtqueues of servers without a poll queue. The driver in this process has one thread, so one queue.
     fn queues(&self) -> usize {
         match self.transport {

@@ -65,7 +65,7 @@ impl Pollux {
         command.args(variant.arguments(&options(setup, &cpus)));
         let shown = format!("{command:?}").replace('"', "");
         let mut process = Process::spawn(command, &cpus)?;
-        let socket = (setup.transport == Transport::VhostUser).then(|| socket(setup));
+        let socket = setup.socket(NAME);
         let nodes = process
             .take_stdout()
             .map(|stdout| attached_nodes(stdout, socket));
@@ -143,10 +143,10 @@ fn poll(setup: &Setup) -> Vec<(&'static str, Option<String>)> {
 }
 
 fn options(setup: &Setup, cpus: &[usize]) -> Vec<(&'static str, Option<String>)> {
-    let bus = match setup.transport {
-        Transport::VduseVirtio | Transport::VduseVirtioPoll => ("attach", Some("virtio".into())),
-        Transport::VduseVhost => ("attach", Some("vhost".into())),
-        Transport::VhostUser => ("vhost-user", Some(socket(setup).display().to_string())),
+    let bus = match (setup.socket(NAME), setup.transport) {
+        (Some(socket), _) => ("vhost-user", socket.display().to_string()),
+        (None, Transport::VduseVhost) => ("attach", "vhost".to_owned()),
+        (None, _) => ("attach", "virtio".to_owned()),
     };
     // Like null-co as it is by default: both leave read buffers alone.
     let backend = format!("null,size={},fill=off", setup.size_bytes);
@@ -163,12 +163,8 @@ fn options(setup: &Setup, cpus: &[usize]) -> Vec<(&'static str, Option<String>)>
         options.push(("queue-size", Some(setup.queue_size.to_string())));
     }
     options.extend(poll(setup));
-    options.push(bus);
+    options.push((bus.0, Some(bus.1)));
     options
-}
-
-fn socket(setup: &Setup) -> PathBuf {
-    setup.sockets.join(NAME)
 }
 
 /// Reads the daemon's events to their end in a thread, and sends on the disk of each attach, or `socket` once it is

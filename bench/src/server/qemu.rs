@@ -10,7 +10,6 @@ use super::{ServerError, ServerKind, Setup, Variant, wait_until, wait_within};
 use crate::interrupt::Interrupt;
 use crate::process::Process;
 use crate::tool::QEMU;
-use crate::transport::Transport;
 use crate::vdpa;
 
 const NAME: &str = "bench-qemu";
@@ -66,10 +65,8 @@ impl Qemu {
         command.args(arguments(variant, setup));
         let shown = format!("{command:?}").replace('"', "");
         let mut process = Process::spawn(command, &setup.cpus)?;
-        let exports_to = match setup.transport.vdpa_driver() {
-            Some(_) => Path::new("/dev/vduse").join(NAME),
-            None => socket(setup),
-        };
+        let device = || Path::new("/dev/vduse").join(NAME);
+        let exports_to = setup.socket(NAME).unwrap_or_else(device);
         let exported = wait_within(
             EXPORT_LIMIT,
             ServerKind::Qemu,
@@ -125,21 +122,17 @@ impl Drop for Qemu {
     }
 }
 
-fn socket(setup: &Setup) -> PathBuf {
-    setup.sockets.join(NAME)
-}
-
 /// read-zeroes stays off, as QEMU has it: null-co then does the least work.
 fn arguments(variant: &Variant, setup: &Setup) -> [String; 4] {
     let (queues, entries) = (setup.queues(), setup.queue_size);
     let null = || format!("driver=null-co,size={}", setup.size_bytes);
-    let export = match setup.transport {
+    let export = match setup.socket(NAME) {
         // The driver says how many entries a queue has.
-        Transport::VhostUser => format!(
+        Some(socket) => format!(
             "type=vhost-user-blk,addr.type=unix,addr.path={}",
-            socket(setup).display()
+            socket.display()
         ),
-        _ => format!("type=vduse-blk,name={NAME},queue-size={entries}"),
+        None => format!("type=vduse-blk,name={NAME},queue-size={entries}"),
     };
     let storage = variant.value("blockdev").map_or_else(null, str::to_owned);
     [
