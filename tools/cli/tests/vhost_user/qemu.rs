@@ -69,14 +69,29 @@ fn serve(path: &Path, options: &[&str]) -> Daemon {
     Daemon::serve(&format!("ram,size=8M,path={}", path.display()), options)
 }
 
+/// Waits until `machine` has made `copies` in the disk at `path`.
+fn copied(machine: Machine, daemon: &Daemon, copies: Copies, path: &Path) {
+    let output = machine.ended();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(
+        output.status.code(),
+        Some(GOOD_EXIT),
+        "{said}\n{}",
+        daemon.log()
+    );
+    copies.check(path);
+}
+
 /// Waits until the BIOS of a machine has made requests.
-fn is_used(daemon: &Daemon, machine: &Machine) {
+fn is_used(daemon: &Daemon, machine: &mut Machine) {
     let requests = |shown: &serde_json::Value| shown["queues"][0]["requests"].as_u64();
     let before = requests(&daemon.status()).unwrap_or(0);
     daemon.until("requests of the guest", |shown| {
         requests(shown).is_some_and(|now| now > before + 10)
     });
-    assert!(machine.0.is_some());
+    let child = machine.0.as_mut().expect("it runs");
+    let ended = child.try_wait().expect("a child");
+    assert_eq!(ended, None, "the machine has ended: {}", daemon.log());
 }
 
 #[test]
@@ -87,15 +102,7 @@ fn a_guest_boots_from_the_disk_and_writes_to_it() {
     for poll in ["busy", "event"] {
         Copies::ONCE.write(&disk);
         let daemon = serve(&disk, &["--poll", poll]);
-        let output = Machine::boot(&daemon).ended();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(
-            output.status.code(),
-            Some(GOOD_EXIT),
-            "{said}\n{}",
-            daemon.log()
-        );
-        Copies::ONCE.check(&disk);
+        copied(Machine::boot(&daemon), &daemon, Copies::ONCE, &disk);
         daemon.stop();
     }
 }
@@ -105,25 +112,22 @@ fn a_guest_goes_on_with_the_next_daemon_and_what_was_in_flight() {
     let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let disk = folder.path().join("disk");
+    // Enough for the machine to be in the middle of them at every kill.
+    let copies = Copies {
+        count: 30,
+        ..Copies::ONCE
+    };
     for features in ["event_idx", "none"] {
-        Copies::ONCE.write(&disk);
+        copies.write(&disk);
         // A request is nearly always in flight, so it is when the daemon is killed.
-        let backend = format!("delay,latency=100ms:ram,size=8M,path={}", disk.display());
+        let backend = format!("delay,latency=50ms:ram,size=8M,path={}", disk.display());
         let mut daemon = Daemon::serve(&backend, &["--features", features]);
-        let machine = Machine::boot(&daemon);
+        let mut machine = Machine::boot(&daemon);
         for _ in 0..3 {
-            is_used(&daemon, &machine);
+            is_used(&daemon, &mut machine);
             daemon.replace_killed();
         }
-        let output = machine.ended();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(
-            output.status.code(),
-            Some(GOOD_EXIT),
-            "{said}\n{}",
-            daemon.log()
-        );
-        Copies::ONCE.check(&disk);
+        copied(machine, &daemon, copies, &disk);
         let queue = &daemon.status()["queues"][0];
         assert_eq!(
             (&queue["errors"], &queue["driver_faults"]),
@@ -141,8 +145,8 @@ fn a_guest_that_is_killed_leaves_a_disk_for_the_next() {
     Copies::FOR_EVER.write(&disk);
     let daemon = serve(&disk, &["--poll", "adaptive"]);
     for _ in 0..3 {
-        let machine = Machine::boot(&daemon);
-        is_used(&daemon, &machine);
+        let mut machine = Machine::boot(&daemon);
+        is_used(&daemon, &mut machine);
         drop(machine);
         daemon.until("the queue rests", |shown| {
             shown["queues"][0]["state"] == "unused"
