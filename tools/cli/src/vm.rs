@@ -28,6 +28,7 @@ pub(crate) struct VmArgs {
 enum VmCommand {
     Run(Box<RunArgs>),
     Update(UpdateArgs),
+    BuildUml(BuildUmlArgs),
     /// Lists the kernels in the cache
     List,
 }
@@ -42,11 +43,17 @@ enum VmCommand {
 /// guest panicked, did not boot or could not be made. Then, and when CMD failed and the kernel warned of something,
 /// the guest's log is shown on stderr.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  pollux vm run --kernel newest -- pollux doctor")]
+#[command(
+    after_help = "Examples:\n  pollux vm run --kernel newest -- pollux doctor
+  pollux vm run --engine uml -- pollux bench compare --transport vduse-vhost"
+)]
 struct RunArgs {
     /// A kernel series of this machine's Debian release, or the newest in stable's backports
     #[arg(long, default_value = "6.12", value_name = "6.12|newest")]
     kernel: KernelName,
+    /// What runs the kernel
+    #[arg(long, value_enum, default_value_t = Engine::Qemu)]
+    engine: Engine,
     /// Look for a newer release of the kernel even if one is in the cache
     #[arg(long)]
     refresh: bool,
@@ -99,12 +106,28 @@ struct RunArgs {
     command: Vec<String>,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Engine {
+    /// A virtual machine with a Debian kernel
+    Qemu,
+    /// None: user-mode Linux, built when it is not in the cache, boots in half a second as a process. User code runs at this
+    /// machine's own speed there, system calls take microseconds. It has no NVMe and no modules
+    Uml,
+}
+
+/// Builds user-mode Linux with VDUSE from Debian's newest kernel sources, for --engine uml
+///
+/// It takes some minutes and 2 GiB meanwhile. The kernel stays in the cache.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  pollux vm build-uml")]
+struct BuildUmlArgs {}
+
 /// Fetches the newest releases of kernels
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  pollux vm update newest")]
 struct UpdateArgs {
     /// Which; all that are in the cache when none is named
-    #[arg(value_name = "6.12|newest")]
+    #[arg(value_name = "6.12|newest|uml")]
     kernels: Vec<KernelName>,
 }
 
@@ -121,6 +144,7 @@ pub(crate) fn main(args: VmArgs) -> ExitCode {
     let (done, code_of_error) = match args.command {
         VmCommand::Run(args) => (run(*args), EXIT_VM_FAILED),
         VmCommand::Update(args) => (update(&args.kernels).map(|()| 0), 1),
+        VmCommand::BuildUml(BuildUmlArgs {}) => (update(&[KernelName::Uml]).map(|()| 0), 1),
         VmCommand::List => (list().map(|()| 0), 1),
     };
     ExitCode::from(done.unwrap_or_else(|error| {
@@ -136,11 +160,11 @@ fn run(args: RunArgs) -> Result<u8, Error> {
             eprintln!("pollux vm: {line}");
         }
     };
+    let spec = spec(&args)?;
     if args.refresh {
-        Kernel::update(&cache, &args.kernel, &progress)?;
+        Kernel::update(&cache, &spec.kernel, &progress)?;
     }
     let log_file = args.log.clone();
-    let spec = spec(&args)?;
     let (mut stdout, mut stderr) = (io::stdout(), io::stderr());
     let output = Output {
         stdout: &mut stdout,
@@ -170,7 +194,10 @@ fn spec(args: &RunArgs) -> Result<VmSpec, Error> {
     }];
     files.extend(args.files.iter().cloned());
     Ok(VmSpec {
-        kernel: args.kernel.clone(),
+        kernel: match args.engine {
+            Engine::Qemu => args.kernel.clone(),
+            Engine::Uml => KernelName::Uml,
+        },
         cpus: args.cpus,
         memory_mib: args.memory,
         nvme: args.nvme,

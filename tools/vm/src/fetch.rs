@@ -1,4 +1,4 @@
-//! Debian's cloud kernels: which packages hold one, and unpacking them.
+//! Debian's cloud kernels and kernel sources: which packages hold them, and unpacking those.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,11 +9,14 @@ use crate::apt::sources::{self, Source};
 use crate::error::{Context, Error};
 use crate::host;
 use crate::kernel::KernelName;
+use crate::uml;
 
 /// Ends the name of every image of the flavour used: small, and with VDUSE.
 const FLAVOUR: &str = "-cloud-amd64";
 /// Depends on the newest image of its suite.
 const META_PACKAGE: &str = "linux-image-cloud-amd64";
+/// Depends on the newest kernel sources of its suite.
+const SOURCES_META_PACKAGE: &str = "linux-source";
 /// Where Debian keeps its keys: newer releases' keys are added here before those releases.
 const ARCHIVE_KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
@@ -50,12 +53,15 @@ pub(crate) fn find(name: &KernelName, scratch: &Path) -> Result<KernelPackage, E
             let suites = format!("the suites of {codename}");
             found(name, release, suites, apt)
         }
-        KernelName::Newest => {
+        KernelName::Newest | KernelName::Uml => {
             let main = of_release(&all, &codename);
             let main = main.iter().find(|s| s.suites.contains(&codename));
             let mirror = main.ok_or_else(|| missing(&codename))?;
             let apt = stable_backports(mirror, scratch)?;
-            let release = image_release(&apt.depends(META_PACKAGE));
+            let release = match name {
+                KernelName::Uml => source_version(&apt).map(|version| version + uml::LOCALVERSION),
+                _ => image_release(&apt.depends(META_PACKAGE)),
+            };
             found(name, release, "the backports of Debian stable".into(), apt)
         }
     }
@@ -65,18 +71,35 @@ impl KernelPackage {
     /// Downloads the packages and returns a folder with `vmlinuz` and `lib/modules/RELEASE`.
     pub(crate) fn unpack(&self, scratch: &Path) -> Result<PathBuf, Error> {
         let tree = scratch.join("tree");
-        for package in self.apt.download(&self.packages())? {
-            host::output(host::command("dpkg-deb").arg("-x").arg(package).arg(&tree))?;
-        }
+        self.extract(&self.packages(), &tree)?;
         let made = scratch.join("kernel");
         self.arrange(&tree, &made)?;
-        host::output(
-            host::command("depmod")
-                .arg("-b")
-                .arg(&made)
-                .arg(&self.release),
-        )?;
+        self.index_modules(&made)?;
         Ok(made)
+    }
+
+    /// Downloads the sources instead. Returns a folder with all that their package holds.
+    pub(crate) fn unpack_sources(&self, scratch: &Path) -> Result<PathBuf, Error> {
+        let tree = scratch.join("tree");
+        self.extract(
+            &sources_package(&self.apt).into_iter().collect::<Vec<_>>(),
+            &tree,
+        )?;
+        Ok(tree)
+    }
+
+    /// Downloads `packages` and puts what is in them below `tree`.
+    fn extract(&self, packages: &[String], tree: &Path) -> Result<(), Error> {
+        for package in self.apt.download(packages)? {
+            host::output(host::command("dpkg-deb").arg("-x").arg(package).arg(tree))?;
+        }
+        Ok(())
+    }
+
+    /// Writes the indexes of the modules in `made`, as depmod(8) does.
+    pub(crate) fn index_modules(&self, made: &Path) -> Result<(), Error> {
+        let mut depmod = host::command("depmod");
+        host::output(depmod.arg("-b").arg(made).arg(&self.release)).map(drop)
     }
 
     /// The image package, and the parts it is split into (since 7.3).
@@ -161,6 +184,19 @@ fn stable_backports(mirror: &Source, scratch: &Path) -> Result<Apt, Error> {
         Some(codename) => Apt::update(&scratch.join("apt"), &[source(&codename)]),
         None => Ok(alias),
     }
+}
+
+/// Returns the package of the newest kernel sources, such as linux-source-7.3.
+fn sources_package(apt: &Apt) -> Option<String> {
+    let depends = apt.depends(SOURCES_META_PACKAGE);
+    let mut sources = depends.into_iter();
+    sources.find(|package| package.starts_with("linux-source-"))
+}
+
+/// Returns the upstream version of the newest kernel sources, such as 7.3.4.
+fn source_version(apt: &Apt) -> Option<String> {
+    let version = apt.field(&sources_package(apt)?, "Version")?;
+    version.split('-').next().map(str::to_owned)
 }
 
 /// Returns the sources of the release itself, its updates and its security suite.

@@ -1,6 +1,6 @@
 #!/bin/busybox sh
-# PID 1 of the guest. Sets the system up, runs /pollux/command and reports over virtio-serial:
-# port 1 its stdout, 2 its stderr, 3 "ready" or "failed REASON", "alive" every 5 s and "exit CODE", 4 /out
+# PID 1 of the guest. Sets the system up, runs /pollux/command and reports over virtio-serial, or in user-mode Linux
+# over serial lines: port 1 its stdout, 2 its stderr, 3 "ready" or "failed REASON", "alive" every 5 s and "exit CODE", 4 /out
 # as a tar.
 # Each port's data ends with $TOKEN; then the host has all of it and ends the guest.
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin
@@ -46,8 +46,12 @@ if [ "$LIMIT" -gt 0 ]; then
     } >/dev/console 2>&1 &
 fi
 
-while [ ! -e /dev/vport0p4 ]; do usleep 10000; done
-exec 6>/dev/vport0p3
+while [ ! -e "${PORT}4" ]; do usleep 10000; done
+case $PORT in
+# A line is a terminal until it is told to pass on bytes as they are.
+/dev/tty*) for number in 1 2 3 4; do stty -F "$PORT$number" raw -echo; done ;;
+esac
+exec 6>"${PORT}3"
 if [ -n "$trouble" ]; then
     echo "failed" $trouble >&6
     while :; do sleep 3600; done
@@ -55,8 +59,8 @@ fi
 
 # Through pipes: a port can be opened only once, /dev/stderr as often as the command likes.
 mkfifo /run/stdout /run/stderr
-cat /run/stdout >/dev/vport0p1 6>&- &
-cat /run/stderr >/dev/vport0p2 6>&- &
+cat /run/stdout >"${PORT}1" 6>&- &
+cat /run/stderr >"${PORT}2" 6>&- &
 exec 4>/run/stdout 5>/run/stderr
 cd "$HOME"
 echo ready >&6
@@ -67,7 +71,7 @@ cd /
 printf %s "$TOKEN" >&4
 printf %s "$TOKEN" >&5
 if [ -n "$OUT" ]; then
-    { tar -C /out -cf - .; printf %s "$TOKEN"; } >/dev/vport0p4
+    { tar -C /out -cf - .; printf %s "$TOKEN"; } >"${PORT}4"
 fi
 printf 'exit %s\n%s' "$code" "$TOKEN" >&6
 while :; do sleep 3600; done

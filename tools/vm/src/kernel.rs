@@ -8,6 +8,7 @@ use std::str::FromStr;
 use crate::cache::{Cache, CacheLock};
 use crate::error::{Context, Error};
 use crate::fetch;
+use crate::uml;
 
 /// Which kernel to boot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub enum KernelName {
     Series(String),
     /// The newest kernel in the backports of Debian's stable release.
     Newest,
+    /// User-mode Linux, built from the newest sources there: an ordinary program.
+    Uml,
 }
 
 /// A kernel in the cache, ready to boot.
@@ -37,11 +40,12 @@ impl FromStr for KernelName {
         };
         match text {
             "newest" => Ok(Self::Newest),
+            "uml" => Ok(Self::Uml),
             _ if number(parts.next()) && number(parts.next()) && parts.next().is_none() => {
                 Ok(Self::Series(text.to_owned()))
             }
             _ => Err(Error::Invalid(format!(
-                "kernel '{text}': unknown; use 6.12 or newest"
+                "kernel '{text}': unknown; use 6.12, newest or uml"
             ))),
         }
     }
@@ -52,12 +56,13 @@ impl fmt::Display for KernelName {
         match self {
             Self::Series(series) => f.write_str(series),
             Self::Newest => f.write_str("newest"),
+            Self::Uml => f.write_str("uml"),
         }
     }
 }
 
 impl Kernel {
-    /// Returns the kernel from the cache, or fetches it first.
+    /// Returns the kernel from the cache, or fetches it first; [`KernelName::Uml`] is built then, which takes minutes.
     ///
     /// # Errors
     /// When it is not in the cache and cannot be fetched.
@@ -119,7 +124,8 @@ impl Kernel {
     fn cached(cache: &Cache, name: &KernelName) -> Option<Self> {
         let release = fs::read_link(kernels(cache).join(name.to_string())).ok()?;
         let kernel = Self::in_cache(cache, &release.to_string_lossy());
-        kernel.image().is_file().then_some(kernel)
+        let outdated = *name == KernelName::Uml && !kernel.release.ends_with(uml::LOCALVERSION);
+        (kernel.image().is_file() && !outdated).then_some(kernel)
     }
 
     fn in_cache(cache: &Cache, release: &str) -> Self {
@@ -142,7 +148,10 @@ impl Kernel {
         let kernel = Self::in_cache(cache, &package.release);
         if !kernel.image().is_file() {
             progress(&format!("kernel {name}: fetching {}", package.release));
-            let made = package.unpack(scratch.path())?;
+            let made = match name {
+                KernelName::Uml => uml::build(&package, scratch.path(), progress)?,
+                _ => package.unpack(scratch.path())?,
+            };
             let parent = kernels(cache);
             fs::create_dir_all(&parent).context(&parent, "making")?;
             fs::rename(&made, &kernel.dir).context(&kernel.dir, "moving into place")?;

@@ -19,6 +19,7 @@ mod host;
 mod kernel;
 mod libraries;
 mod log;
+mod machine;
 mod modules;
 mod monitor;
 mod nvme;
@@ -27,6 +28,7 @@ mod qemu;
 mod run;
 mod spec;
 mod stream;
+mod uml;
 
 pub use cache::Cache;
 pub use error::Error;

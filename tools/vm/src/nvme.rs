@@ -9,7 +9,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use crate::error::{Context, Error};
 use crate::host;
-use crate::qemu::fd_path;
+use crate::machine::fd_path;
 
 /// Block sizes of a controller's namespaces, from namespace 1 on.
 const BLOCK_BYTES: [u32; 2] = [512, 4096];

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::archive::{Archive, name_of};
 use crate::base;
 use crate::error::{Context, Error};
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, KernelName};
 use crate::libraries;
 use crate::modules::{self, Modules};
 use crate::spec::{GuestFile, VmSpec};
@@ -130,7 +130,13 @@ fn settings(spec: &VmSpec, token: &str) -> String {
     let out = if spec.out.is_some() { "1" } else { "" };
     let modules = quoted(&names.join(" "));
     let limit = spec.timeout.as_secs().saturating_sub(REPORT_MARGIN_S);
-    let mut text = format!("TOKEN={token}\nMODULES={modules}\nOUT={out}\nLIMIT={limit}\n");
+    // What init calls a port is followed by its number.
+    let port = match spec.kernel {
+        KernelName::Uml => "/dev/ttyS",
+        _ => "/dev/vport0p",
+    };
+    let mut text =
+        format!("TOKEN={token}\nMODULES={modules}\nOUT={out}\nLIMIT={limit}\nPORT={port}\n");
     for (name, value) in &spec.env {
         text.push_str(&format!("export {name}={}\n", quoted(value)));
     }

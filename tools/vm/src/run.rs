@@ -11,10 +11,10 @@ use crate::accel;
 use crate::base;
 use crate::cache::Cache;
 use crate::error::{Context, Error};
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, KernelName};
 use crate::log::Log;
+use crate::machine::{Machine, Streams};
 use crate::payload;
-use crate::qemu::Qemu;
 use crate::spec::{Accel, VmSpec};
 use crate::stream::{self, Event, Stream};
 
@@ -85,6 +85,7 @@ impl VmSpec {
         let kernel = Kernel::get(cache, &self.kernel, progress)?;
         let base = base::get(cache, &kernel, progress)?;
         let accel = match self.accel {
+            _ if self.kernel == KernelName::Uml => Accel::Uml,
             Some(accel) => accel,
             None => accel::choose(cache, &kernel, &base, progress)?,
         };
@@ -119,12 +120,12 @@ impl VmSpec {
             accel.name().to_uppercase()
         ));
         let start = Instant::now();
-        let mut qemu = Qemu::start(self, accel, kernel, base, &payload)?;
-        let events = listen(&mut qemu, &token);
+        let (mut machine, streams) = Machine::start(self, accel, kernel, base, &payload)?;
+        let events = listen(streams, &token);
         let mut guest = Guest::new(self, output, start, progress)?;
         let end = guest.watch(&events, start + self.timeout)?;
-        let state = (end == End::Frozen).then(|| qemu.state());
-        qemu.kill();
+        let state = (end == End::Frozen).then(|| machine.state());
+        machine.kill();
         for event in events {
             guest.keep(event);
         }
@@ -135,10 +136,10 @@ impl VmSpec {
     }
 }
 
-/// Reads every stream in a thread of its own; they end with QEMU.
-fn listen(qemu: &mut Qemu, token: &str) -> Receiver<Event> {
+/// Reads every stream in a thread of its own; they end with the machine.
+fn listen(streams: Streams, token: &str) -> Receiver<Event> {
     let (sender, events) = sync_channel(EVENTS_MAX);
-    for (stream, reader) in qemu.streams.drain(..) {
+    for (stream, reader) in streams {
         let (sender, token) = (sender.clone(), token.as_bytes().to_vec());
         thread::spawn(move || stream::forward(stream, reader, &token, &sender));
     }

@@ -32,7 +32,7 @@ pub struct VmSpec {
     /// Folder of the host that keeps the namespaces, as images that outlive the machine and lose what was not flushed
     /// when it is killed; None keeps them in memory.
     pub nvme_images: Option<PathBuf>,
-    /// How the CPU is run; None finds out whether KVM works.
+    /// How QEMU runs the CPUs; None finds out whether KVM works.
     pub accel: Option<Accel>,
     /// Modules to load beside those for VDUSE, and parameters of any module.
     pub modules: Vec<Module>,
@@ -96,6 +96,9 @@ impl VmSpec {
                 self.nvme
             ));
         }
+        if self.kernel == KernelName::Uml {
+            self.check_uml()?;
+        }
         for file in self.files.iter().filter_map(|file| file.guest.as_deref()) {
             if !file.starts_with('/') || file.split('/').any(|part| part == "..") {
                 return invalid(format!(
@@ -114,7 +117,22 @@ impl VmSpec {
         }
     }
 
-    /// Returns the words of the kernel's command line.
+    /// Refuses what only a machine of QEMU's has.
+    fn check_uml(&self) -> Result<(), Error> {
+        let asked = [
+            ("nvme", self.nvme > 0),
+            ("accel", self.accel.is_some()),
+            ("qemu-arg", !self.qemu_args.is_empty()),
+        ];
+        match asked.into_iter().find(|(_, is_asked)| *is_asked) {
+            Some((what, _)) => Err(Error::Invalid(format!(
+                "{what}: user-mode Linux has no such thing; leave out --engine uml"
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns the words of the kernel's command line for a machine of QEMU's.
     pub(crate) fn cmdline(&self) -> String {
         // Panics end the machine at once (-no-reboot). TCG has nothing to mitigate. To note the names of
         // traced tasks, the kernel patches its scheduler, and TCG was seen to run it half-patched.
@@ -126,29 +144,33 @@ impl VmSpec {
             "rdinit=/init",
         ];
         let mut words: Vec<String> = fixed.iter().map(|word| (*word).to_owned()).collect();
-        for module in &self.modules {
-            words.extend(
-                module
-                    .params
-                    .iter()
-                    .map(|param| format!("{}.{param}", module.name)),
-            );
-        }
         if self.nvme > 0 {
             words.push("intel_iommu=on".to_owned());
         }
-        words.extend(self.append.iter().cloned());
+        words.extend(self.further_words());
         words.join(" ")
+    }
+
+    /// Returns the words of any kernel's command line that were asked for.
+    pub(crate) fn further_words(&self) -> Vec<String> {
+        let modules = self.modules.iter();
+        let params = modules.flat_map(|module| {
+            let of_module = move |param| format!("{}.{param}", module.name);
+            module.params.iter().map(of_module)
+        });
+        params.chain(self.append.iter().cloned()).collect()
     }
 }
 
-/// How QEMU runs the guest's CPUs.
+/// How the guest's CPUs are run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Accel {
-    /// By the host's CPU.
+    /// By QEMU, on the host's CPU.
     Kvm,
-    /// By translation: slower, but works everywhere.
+    /// By QEMU, by translation: slower, but works everywhere.
     Tcg,
+    /// As processes of the host, which user-mode Linux is made of.
+    Uml,
 }
 
 impl Accel {
@@ -158,6 +180,7 @@ impl Accel {
         match self {
             Self::Kvm => "kvm",
             Self::Tcg => "tcg",
+            Self::Uml => "uml",
         }
     }
 }
@@ -313,6 +336,11 @@ mod tests {
             },
             VmSpec {
                 nvme: NVME_MAX + 1,
+                ..good.clone()
+            },
+            VmSpec {
+                kernel: KernelName::Uml,
+                nvme: 1,
                 ..good.clone()
             },
             VmSpec {

@@ -53,31 +53,58 @@ fn streams_are_separate_and_binary_safe_and_files_go_both_ways() {
         .flat_map(|n| n.wrapping_mul(n).to_le_bytes())
         .collect();
     fs::write(&host, &bytes).unwrap();
-    let spec = VmSpec {
-        files: vec![GuestFile { host, guest: None }],
-        env: vec![("WORD".into(), "it's \"here\"".into())],
-        out: Some(dir.path().join("out")),
-        ..shell(
-            "cat bytes; printf %s \"$WORD\" >/dev/stderr; echo gone </dev/stdin >&2
-             mkdir /out/d; cp bytes /out/d; exit 7",
-        )
+    for kernel in ["6.12", "uml"] {
+        let out = dir.path().join(kernel);
+        let spec = VmSpec {
+            kernel: kernel.parse().unwrap(),
+            files: vec![GuestFile {
+                host: host.clone(),
+                guest: None,
+            }],
+            env: vec![("WORD".into(), "it's \"here\"".into())],
+            out: Some(out.clone()),
+            ..shell(
+                "cat bytes; printf %s \"$WORD\" >/dev/stderr; echo gone </dev/stdin >&2
+                 mkdir /out/d; cp bytes /out/d; exit 7",
+            )
+        };
+        let ran = run(&spec);
+        let log = ran.outcome.log.text();
+        assert_eq!(ran.outcome.end, End::Exited(7), "{log}");
+        let (printed, whole) = (ran.stdout.len(), bytes.len());
+        assert!(ran.stdout == bytes, "{printed} of {whole} bytes");
+        assert_eq!(ran.stderr, b"it's \"here\"gone\n");
+        assert!(fs::read(out.join("d/bytes")).unwrap() == bytes);
+        assert!(ran.outcome.boot.unwrap() > Duration::ZERO);
+    }
+}
+
+#[test]
+fn user_mode_linux_has_vduse_and_ends_like_a_machine() {
+    let uml = |spec| VmSpec {
+        kernel: "uml".parse().unwrap(),
+        ..spec
     };
-    let ran = run(&spec);
-    assert_eq!(
-        ran.outcome.end,
-        End::Exited(7),
-        "{}",
-        ran.outcome.log.text()
-    );
-    assert!(
-        ran.stdout == bytes,
-        "{} of {} bytes",
-        ran.stdout.len(),
-        bytes.len()
-    );
-    assert_eq!(ran.stderr, b"it's \"here\"gone\n");
-    assert!(fs::read(dir.path().join("out/d/bytes")).unwrap() == bytes);
-    assert!(ran.outcome.boot.unwrap() > Duration::ZERO);
+    let ran = run(&uml(shell(
+        "test -c /dev/vduse/control && vdpa mgmtdev show | grep -q '^vduse' && nproc",
+    )));
+    let log = ran.outcome.log.text();
+    assert_eq!(ran.outcome.end, End::Exited(0), "{log}");
+    assert_eq!(ran.stdout(), "2\n");
+    let ran = run(&uml(VmSpec {
+        append: vec!["rdinit=/no-such-init".into()],
+        ..shell("true")
+    }));
+    let log = ran.outcome.log.text();
+    assert_eq!(ran.outcome.end, End::Panicked, "{log}");
+    let timeout = Duration::from_secs(20);
+    let ran = run(&uml(VmSpec {
+        timeout,
+        ..shell("echo before; sleep 12345")
+    }));
+    let log = ran.outcome.log.text();
+    assert_eq!(ran.outcome.end, End::TimedOut, "{log}");
+    assert_eq!(ran.stdout(), "before\n");
 }
 
 #[test]
@@ -218,7 +245,10 @@ fn a_guest_that_is_not_heard_has_frozen_and_its_registers_are_shown() {
     let log = ran.outcome.log.text();
     assert_eq!(ran.outcome.end, End::Frozen, "{log}");
     assert_eq!(ran.stdout(), "before\n");
-    assert!(log.contains("RIP=") && log.contains("QEMU thread"), "{log}");
+    assert!(
+        log.contains("RIP=") && log.contains("thread qemu-system"),
+        "{log}"
+    );
 }
 
 #[test]
