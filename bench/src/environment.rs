@@ -20,6 +20,9 @@ pub struct Environment {
     pub cpus_online: usize,
     /// The hypervisor's signature (`KVMKVMKVM`, `TCGTCGTCGTCG`, ...); none on bare metal.
     pub hypervisor: Option<String>,
+    /// The kernel is user-mode Linux, a process: programs have the machine's speed, system calls take microseconds.
+    #[serde(default)]
+    pub user_mode_linux: bool,
     /// How the clock speed of CPU 0 is chosen (`performance`, `schedutil`, ...); none where the kernel does not choose.
     pub governor: Option<String>,
     /// Holes of the CPU, and what the kernel does about each.
@@ -41,9 +44,12 @@ pub struct Environment {
 impl Environment {
     /// Looks at this machine. What cannot be found out is "unknown" or none.
     pub fn look() -> Self {
+        let cpu_model = cpu_model(&read("/proc/cpuinfo"));
+        let user_mode_linux = cpu_model == UML;
         Self {
             kernel: read("/proc/sys/kernel/osrelease"),
-            cpu_model: cpu_model(&read("/proc/cpuinfo")),
+            cpu_model: brand().filter(|_| user_mode_linux).unwrap_or(cpu_model),
+            user_mode_linux,
             cpus_online: cpus::parse_list(&read("/sys/devices/system/cpu/online")).len(),
             hypervisor: hypervisor(),
             governor: governor(),
@@ -65,12 +71,19 @@ impl Environment {
             }
             Some(signature) => format!("virtual machine ({signature})"),
         };
+        let machine = match self.user_mode_linux {
+            true => format!("user-mode Linux, {machine}"),
+            false => machine,
+        };
         format!(
             "Linux {}, {} x {}, {machine}",
             self.kernel, self.cpus_online, self.cpu_model
         )
     }
 }
+
+/// What user-mode Linux calls its CPUs.
+const UML: &str = "UML";
 
 fn read(path: &str) -> String {
     fs::read_to_string(path).map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned())
@@ -101,6 +114,30 @@ fn cpu_model(cpuinfo: &str) -> String {
         .lines()
         .find_map(value)
         .unwrap_or_else(|| "unknown CPU".to_owned())
+}
+
+/// The CPU's name for itself, CPUID leaves 0x80000002 to 0x80000004.
+#[cfg(target_arch = "x86_64")]
+fn brand() -> Option<String> {
+    use std::arch::x86_64::__cpuid;
+
+    const LAST: u32 = 0x8000_0004;
+    if __cpuid(0x8000_0000).eax < LAST {
+        return None;
+    }
+    let leaves = (LAST - 2..=LAST).map(__cpuid);
+    let registers = leaves.flat_map(|leaf| [leaf.eax, leaf.ebx, leaf.ecx, leaf.edx]);
+    let name: String = registers
+        .flat_map(u32::to_le_bytes)
+        .map(char::from)
+        .collect();
+    Some(name.trim_matches(['\0', ' ']).to_owned())
+}
+
+/// Elsewhere a CPU has no name for itself.
+#[cfg(not(target_arch = "x86_64"))]
+fn brand() -> Option<String> {
+    None
 }
 
 /// CPUID leaf 0x40000000, where the CPU says that there is a hypervisor.

@@ -1,10 +1,12 @@
 //! The loop of the load: each read that completes is replaced at once. One read in eight is timed, so that the
-//! loop itself is not what is measured: the clock costs as much as a read where a machine is emulated.
+//! loop itself is not what is measured: the clock costs as much as a read where a machine is emulated. It is the TSC where
+//! that is steady: user-mode Linux has no vDSO, so that the time of day is a system call of microseconds there.
 
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use quanta::Instant;
 
 use super::RandomReads;
 use crate::load::{LatencyNs, LoadResult};

@@ -1,5 +1,6 @@
 //! `pollux bench run quick`: a look at everything in a few minutes, null disks and NVMe, with and without the kernel, and
-//! the peers beside it. What needs VDUSE runs on this host if it has that, otherwise in one virtual machine.
+//! the peers beside it. What needs VDUSE runs on this host if it has that, otherwise in one virtual machine, and the driver
+//! that polls in user-mode Linux, if that was built.
 
 use std::env;
 use std::fs;
@@ -8,6 +9,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use pollux_bench::report::{Recorded, Run};
+use pollux_vm::{Cache, Kernel, KernelName};
 use serde_json::{Deserializer, Value};
 
 /// What it shows, for `pollux bench list`.
@@ -42,7 +44,7 @@ const HERE: [Step; 2] = [
 ];
 
 /// Where VDUSE is.
-const WITH_VDUSE: [Step; 3] = [
+const WITH_VDUSE: [Step; 2] = [
     Step {
         name: "null-vduse-virtio",
         arguments: "bench compare --iodepth 1,32 --rounds 2 --runtime 2 --ramp-time 0.5",
@@ -51,11 +53,13 @@ const WITH_VDUSE: [Step; 3] = [
         name: "null-vduse-virtio-poll",
         arguments: "bench compare --transport vduse-virtio-poll --iodepth 1,32 --rounds 2 --runtime 2 --ramp-time 0.5",
     },
-    Step {
-        name: "null-vduse-vhost",
-        arguments: "bench compare --transport vduse-vhost --iodepth 1,32 --rounds 2 --runtime 2 --ramp-time 0.5",
-    },
 ];
+
+/// The same, without interrupts: it is at its best where the CPU is not emulated.
+const WITH_VHOST: Step = Step {
+    name: "null-vduse-vhost",
+    arguments: "bench compare --transport vduse-vhost --iodepth 1,32 --rounds 2 --runtime 2 --ramp-time 0.5",
+};
 
 /// Where there is an emulated NVMe controller.
 const WITH_NVME: Step = Step {
@@ -77,29 +81,44 @@ until [ -b $node ]; do sleep 0.1; done";
 /// A step that fails ends it; what came before is printed and kept.
 pub(super) fn run(folder: Option<&Path>) -> Result<(), String> {
     for step in HERE {
-        eprintln!("== {}", step.name);
-        let own = own()?;
-        let mut command = Command::new(&own);
-        command
-            .args(step.arguments.split_whitespace())
-            .arg("--json");
-        keep(step, &output(command)?, folder)?;
+        one(step, Command::new(own()?), folder)?;
     }
     let (steps, command) = match Path::new(VDUSE).exists() {
         true => {
             eprintln!(
                 "== with VDUSE, on this host; NVMe is left out: name yours to `pollux bench compare`"
             );
+            let steps = [&WITH_VDUSE[..], &[WITH_VHOST]].concat();
             let mut shell = Command::new("sh");
-            shell.args(["-ec", &script(&WITH_VDUSE)]);
+            shell.args(["-ec", &script(&steps)]);
             shell.env("POLLUX", own()?);
-            (WITH_VDUSE.to_vec(), shell)
+            (steps, shell)
         }
         false => {
+            let mut steps = WITH_VDUSE.to_vec();
+            if is_uml_built()? {
+                let mut machine = Command::new(own()?);
+                machine.args([
+                    "vm",
+                    "run",
+                    "--engine",
+                    "uml",
+                    "--timeout",
+                    LIMIT_S,
+                    "--",
+                    "pollux",
+                ]);
+                one(WITH_VHOST, machine, folder)?;
+            } else {
+                eprintln!(
+                    "== without user-mode Linux: pollux vm build-uml, once, for VDUSE that is not emulated"
+                );
+                steps.push(WITH_VHOST);
+            }
             eprintln!(
                 "== with VDUSE, which this host lacks: in a virtual machine, where only ratios count"
             );
-            let steps = [&WITH_VDUSE[..], &[WITH_NVME]].concat();
+            steps.push(WITH_NVME);
             let script = format!("{FIND_NODE}\n{}", script(&steps));
             let mut machine = Command::new(own()?);
             machine.args(["vm", "run", "--nvme", "1", "--timeout", LIMIT_S, "--"]);
@@ -115,6 +134,20 @@ pub(super) fn run(folder: Option<&Path>) -> Result<(), String> {
         keep(step, &result.to_string(), folder)?;
     }
     ended.map(drop).map_err(Ended::into)
+}
+
+/// Runs `step` with `pollux`, which may be this program in a machine, and keeps what it prints.
+fn one(step: Step, mut pollux: Command, folder: Option<&Path>) -> Result<(), String> {
+    eprintln!("== {}", step.name);
+    let arguments = step.arguments.split_whitespace();
+    pollux.args(arguments).arg("--json");
+    keep(step, &output(pollux)?, folder)
+}
+
+fn is_uml_built() -> Result<bool, String> {
+    let cache = Cache::of_user().map_err(|e| e.to_string())?;
+    let kernels = Kernel::list(&cache);
+    Ok(kernels.iter().any(|(name, _)| *name == KernelName::Uml))
 }
 
 fn own() -> Result<String, String> {
@@ -197,7 +230,8 @@ mod tests {
 
     #[test]
     fn every_step_is_understood() {
-        for step in HERE.iter().chain(&WITH_VDUSE).chain([&WITH_NVME]) {
+        let further = [WITH_VHOST, WITH_NVME];
+        for step in HERE.iter().chain(&WITH_VDUSE).chain(&further) {
             let words = step.arguments.replace("$node", "/dev/nvme0n1") + " --json";
             let parsed = Line::try_parse_from(words.split_whitespace());
             parsed.unwrap_or_else(|e| panic!("{}: {e}", step.name));
