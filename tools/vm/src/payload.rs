@@ -10,7 +10,7 @@ use crate::error::{Context, Error};
 use crate::kernel::Kernel;
 use crate::libraries;
 use crate::modules::{self, Modules};
-use crate::spec::{GuestFile, VmSpec};
+use crate::spec::{GuestFile, Init, VmSpec};
 
 /// How long before the time limit the guest reports what it is waiting for. Its clock starts when
 /// its init does, several seconds after power-on.
@@ -130,7 +130,9 @@ fn settings(spec: &VmSpec, token: &str) -> String {
     let out = if spec.out.is_some() { "1" } else { "" };
     let modules = quoted(&names.join(" "));
     let limit = spec.timeout.as_secs().saturating_sub(REPORT_MARGIN_S);
-    let mut text = format!("TOKEN={token}\nMODULES={modules}\nOUT={out}\nLIMIT={limit}\n");
+    let systemd = if spec.init == Init::Systemd { "1" } else { "" };
+    let mut text =
+        format!("TOKEN={token}\nMODULES={modules}\nOUT={out}\nLIMIT={limit}\nSYSTEMD={systemd}\n");
     for (name, value) in &spec.env {
         text.push_str(&format!("export {name}={}\n", quoted(value)));
     }
@@ -193,7 +195,7 @@ mod tests {
             "{text}"
         );
         assert!(
-            text.contains("export A='x y'\n") && text.contains("OUT=\nLIMIT=585\n"),
+            text.contains("export A='x y'\n") && text.contains("OUT=\nLIMIT=585\nSYSTEMD=\n"),
             "{text}"
         );
     }

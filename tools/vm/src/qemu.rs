@@ -35,10 +35,10 @@ impl Qemu {
         spec: &VmSpec,
         accel: Accel,
         kernel: &Kernel,
-        base: &Path,
+        archives: &[&Path],
         payload: &[u8],
     ) -> Result<Self, Error> {
-        let initrd = initrd(base, payload).context(base, "copying the initramfs")?;
+        let initrd = initrd(archives, payload).context("initramfs", "copying")?;
         let pipe = |stream: Stream| io::pipe().map(|(reader, writer)| (stream, reader, writer));
         let pipes: Vec<(Stream, PipeReader, PipeWriter)> = PORTS
             .into_iter()
@@ -161,12 +161,14 @@ fn channel(number: usize, fd: RawFd) -> Vec<String> {
     args
 }
 
-/// Returns both archives in one anonymous file.
-fn initrd(base: &Path, payload: &[u8]) -> io::Result<File> {
+/// Returns all archives in one anonymous file.
+fn initrd(archives: &[&Path], payload: &[u8]) -> io::Result<File> {
     let mut initrd = File::from(memfd_create(c"initramfs", MFdFlags::MFD_CLOEXEC)?);
-    let length = io::copy(&mut File::open(base)?, &mut initrd)?;
-    // The kernel finds the next archive after padding to a multiple of 4.
-    initrd.write_all(&[0; 4][..((4 - length % 4) % 4) as usize])?;
+    for archive in archives {
+        let length = io::copy(&mut File::open(archive)?, &mut initrd)?;
+        // The kernel finds the next archive after padding to a multiple of 4.
+        initrd.write_all(&[0; 4][..((4 - length % 4) % 4) as usize])?;
+    }
     initrd.write_all(payload)?;
     Ok(initrd)
 }

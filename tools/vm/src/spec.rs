@@ -32,6 +32,8 @@ pub struct VmSpec {
     /// Folder of the host that keeps the namespaces, as images that outlive the machine and lose what was not flushed
     /// when it is killed; None keeps them in memory.
     pub nvme_images: Option<PathBuf>,
+    /// What runs as process 1.
+    pub init: Init,
     /// How the CPU is run; None finds out whether KVM works.
     pub accel: Option<Accel>,
     /// Modules to load beside those for VDUSE, and parameters of any module.
@@ -61,6 +63,7 @@ impl VmSpec {
             silence_max: Duration::from_secs(120),
             nvme: 0,
             nvme_images: None,
+            init: Init::Plain,
             accel: None,
             modules: Vec::new(),
             append: Vec::new(),
@@ -137,9 +140,22 @@ impl VmSpec {
         if self.nvme > 0 {
             words.push("intel_iommu=on".to_owned());
         }
+        if self.init == Init::Systemd {
+            // What is made at a first boot takes seconds, and no run would use it.
+            words.push("systemd.condition-needs-update=0".to_owned());
+        }
         words.extend(self.append.iter().cloned());
         words.join(" ")
     }
+}
+
+/// What runs as process 1 of the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Init {
+    /// A script that runs the command.
+    Plain,
+    /// Debian's systemd, of which the command is a unit; the guest has udev and dpkg, too.
+    Systemd,
 }
 
 /// How QEMU runs the guest's CPUs.
