@@ -185,15 +185,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_second_archive_is_aligned() {
+    fn archives_after_the_first_are_aligned() {
         let dir = tempfile::tempdir().unwrap();
-        let base = dir.path().join("base");
+        let (base, debian) = (dir.path().join("base"), dir.path().join("debian"));
         std::fs::write(&base, b"12345").unwrap();
-        let mut file = initrd(&base, b"67").unwrap();
+        std::fs::write(&debian, b"abcd").unwrap();
+        let mut file = initrd(&[&base, &debian], b"67").unwrap();
         file.rewind().unwrap();
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).unwrap();
-        assert_eq!(bytes, b"12345\0\0\x0067");
+        assert_eq!(bytes, b"12345\0\0\0abcd67");
     }
 
     #[test]
