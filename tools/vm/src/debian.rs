@@ -16,7 +16,7 @@ use crate::fetch;
 use crate::host;
 
 /// Raised when the same packages give another archive.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// What is asked for; apt adds what these depend on.
 const PACKAGES: &[&str] = &[
@@ -103,15 +103,16 @@ fn unpack(packages: &[PathBuf], tree: &Path) -> Result<(), Error> {
     }
     let mut status = String::new();
     for package in packages {
-        host::output(host::command("dpkg-deb").arg("-x").arg(package).arg(tree))?;
+        // Prints what it unpacks.
+        let mut unpack = host::command("dpkg-deb");
+        let files = host::output(unpack.arg("-X").arg(package).arg(tree))?;
         let control = host::output(host::command("dpkg-deb").arg("-f").arg(package))?;
         let installed = installed(&control).ok_or_else(|| Error::HostCommand {
             command: "dpkg-deb".into(),
             reason: format!("{}: no name in its control file", package.display()),
         })?;
         let list = info.join(format!("{}.list", installed.0));
-        // Which files are whose does not matter in a guest.
-        fs::write(&list, "/.\n").context(&list, "writing")?;
+        fs::write(&list, absolute(&files)).context(&list, "writing")?;
         status.push_str(&installed.1);
     }
     let path = tree.join("var/lib/dpkg/status");
@@ -122,6 +123,15 @@ fn unpack(packages: &[PathBuf], tree: &Path) -> Result<(), Error> {
         fs::copy(&master, &path).context(&master, "copying")?;
     }
     Ok(())
+}
+
+/// Returns dpkg's list of a package's files, from their names in its archive.
+fn absolute(files: &str) -> String {
+    let lines = files.lines().map(|line| match line.trim_end_matches('/') {
+        "." => "/.\n".to_owned(),
+        file => format!("{}\n", file.trim_start_matches('.')),
+    });
+    lines.collect()
 }
 
 /// Returns a package's name, and its paragraph of dpkg's status file.
@@ -200,6 +210,14 @@ mod tests {
             "Status: install ok installed\nPackage: udev\nVersion: 252\nDescription: x\n more\n\n";
         assert_eq!(text, expected);
         assert!(installed("Version: 252\n").is_none());
+    }
+
+    #[test]
+    fn files_are_listed_as_dpkg_does() {
+        assert_eq!(
+            absolute("./\n./usr/\n./usr/bin/x\n"),
+            "/.\n/usr\n/usr/bin/x\n"
+        );
     }
 
     #[test]
