@@ -241,7 +241,7 @@ fn describe(event: &Event) -> String {
             format!("{name}: taken over from process {pid}, its driver waited for {pause_ms:.1} ms")
         }
         Event::TakenOver { name, .. } => {
-            format!("{name}: taken over from a daemon that was killed")
+            format!("{name}: taken over from a daemon that is gone")
         }
         Event::HandedOver { name } => format!("{name}: handed over to another daemon"),
         Event::Left { name } => format!("{name}: left to the next daemon"),
