@@ -95,7 +95,7 @@ fn feed(timeout: Duration, watched: &Mutex<Vec<(Name, Asker)>>, ended: &Receiver
     let pause = timeout / CHECKS_IN_TIMEOUT;
     loop {
         let devices = lock(watched).clone();
-        match silent(&devices, timeout / 2) {
+        match silent(&devices, Asker::ask_alive, timeout / 2) {
             None => tell(&[NotifyState::Watchdog]),
             // It may have been told to end meanwhile.
             Some(name) if lock(watched).iter().any(|(watched, _)| watched == name) => {
@@ -109,10 +109,14 @@ fn feed(timeout: Duration, watched: &Mutex<Vec<(Name, Asker)>>, ended: &Receiver
     }
 }
 
-/// Asks all devices at once, and returns the first that does not answer in time.
-fn silent(devices: &[(Name, Asker)], time: Duration) -> Option<&Name> {
+/// Asks all devices at once, and returns the first that does not answer in `time`.
+fn silent<A>(
+    devices: &[(Name, A)],
+    ask: impl Fn(&A) -> Receiver<()>,
+    time: Duration,
+) -> Option<&Name> {
     let deadline = Instant::now() + time;
-    let answers: Vec<_> = devices.iter().map(|(_, asker)| asker.ask_alive()).collect();
+    let answers: Vec<_> = devices.iter().map(|(_, asker)| ask(asker)).collect();
     let silent = answers.into_iter().position(|answer| {
         let left = deadline.saturating_duration_since(Instant::now());
         answer.recv_timeout(left).is_err()
@@ -159,6 +163,32 @@ impl Tally {
 mod tests {
     use super::*;
     use crate::vdpa::Driver;
+
+    #[test]
+    fn a_thread_that_is_silent_or_gone_is_found() {
+        let answers = || {
+            let (sender, receiver) = channel();
+            sender.send(()).unwrap();
+            (receiver, Some(sender))
+        };
+        let (gone, silent_one) = (channel().1, channel());
+        let ask = |answer: &Mutex<Option<Receiver<()>>>| lock(answer).take().unwrap();
+        let find = |answers: Vec<Receiver<()>>| {
+            let named = answers.into_iter().enumerate().map(|(index, answer)| {
+                let name: Name = format!("d{index}").parse().unwrap();
+                (name, Mutex::new(Some(answer)))
+            });
+            let devices: Vec<_> = named.collect();
+            let found = silent(&devices, ask, Duration::from_millis(50));
+            found.map(Name::to_string)
+        };
+        let [(first, _first), (second, _second), (third, _third)] =
+            std::array::from_fn(|_| answers());
+        assert_eq!(find(Vec::new()), None);
+        assert_eq!(find(vec![first, second]), None);
+        assert_eq!(find(vec![third, gone]).as_deref(), Some("d1"));
+        assert_eq!(find(vec![silent_one.1]).as_deref(), Some("d0"));
+    }
 
     #[test]
     fn the_status_counts_devices() {
