@@ -3,6 +3,7 @@
 mod claim;
 mod pressure;
 mod serve;
+mod service;
 mod signals;
 mod sockets;
 mod urgency;

@@ -5,15 +5,19 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use serde::Serialize;
 use vduse::Name;
 
 use super::claim::Claim;
+use super::service::Service;
 use super::urgency::Urgency;
 use super::{ClaimError, SOCKET_SUFFIX, pressure, signals, sockets};
 use crate::api::{ApiError, ApiServer, Client, ClientError, HandedOver, Served};
 use crate::device::{ControlHandle, DeviceOptions, Prepared, ServeError};
 use crate::vdpa::{self, AttachError, Attached, DetachError, Driver};
+
+mod leave;
 
 /// How often someone who waits is told what for.
 const REMINDER: Duration = Duration::from_secs(2);
@@ -86,6 +90,11 @@ pub enum Event {
         /// Its name.
         name: String,
     },
+    /// Nobody serves the device until the next daemon does.
+    Left {
+        /// Its name.
+        name: String,
+    },
     /// It is attached.
     Attached {
         /// Its name.
@@ -118,13 +127,14 @@ pub enum Event {
 #[derive(Debug)]
 enum Wake {
     Signal,
+    Leave,
     Attached(Name, Result<Attached, AttachError>),
     Detached(Result<(), DetachError>),
     HandOver(Name, Sender<Result<HandedOver, String>>),
 }
 
-/// Serves until SIGINT or SIGTERM, then detaches, drains and destroys every device. `watch` is called
-/// for each event.
+/// Serves until SIGINT or SIGTERM, then detaches, drains and destroys every device, or until SIGUSR1, then leaves those
+/// that it can to the next daemon. `watch` is called for each event.
 ///
 /// # Errors
 ///
@@ -133,14 +143,25 @@ enum Wake {
 pub fn serve(request: ServeRequest, mut watch: impl FnMut(&Event)) -> Result<(), DaemonError> {
     let lacks = pressure::prepare();
     let (sender, wakes) = channel();
-    signals::forward(sender.clone(), || Wake::Signal).map_err(DaemonError::Signals)?;
+    let wake = |signal| match signal {
+        Signal::SIGUSR1 => Wake::Leave,
+        _ => Wake::Signal,
+    };
+    signals::forward(sender.clone(), wake).map_err(DaemonError::Signals)?;
+    let service = Arc::new(Service::start().map_err(DaemonError::Signals)?);
     let mut daemon = Daemon {
         devices: Vec::new(),
         api: None,
+        service: Arc::clone(&service),
         sender,
         wakes,
     };
+    let mut watch = |event: &Event| {
+        service.note(event);
+        watch(event);
+    };
     let result = daemon.run(&request, &lacks, &mut watch);
+    service.stops();
     let stopped = daemon.stop(&mut watch);
     result.and(stopped)
 }
@@ -155,6 +176,7 @@ struct Device {
 struct Daemon {
     devices: Vec<Device>,
     api: Option<ApiServer>,
+    service: Arc<Service>,
     sender: Sender<Wake>,
     wakes: Receiver<Wake>,
 }
@@ -197,6 +219,7 @@ impl Daemon {
                     name: name.to_string(),
                 },
             });
+            self.service.watch(name.clone(), control.asker());
             self.devices.push(Device {
                 name,
                 control,
@@ -230,9 +253,14 @@ impl Daemon {
                 }
             }
         }
+        self.service.is_ready();
         while !self.devices.is_empty() {
             match self.wakes.recv() {
                 Ok(Wake::Signal) | Err(_) => break,
+                Ok(Wake::Leave) => {
+                    self.leave(watch);
+                    break;
+                }
                 Ok(Wake::HandOver(name, answer)) => {
                     self.hand_over(&name, &answer, watch);
                 }
@@ -281,26 +309,6 @@ impl Daemon {
         }
     }
 
-    /// Returns the device `name`, which nobody serves and another daemon can claim.
-    fn let_go(&mut self, name: &Name) -> Result<(ControlHandle, HandedOver), String> {
-        let place = self.devices.iter().position(|device| device.name == *name);
-        let place = place.ok_or_else(|| format!("device {name} is not served here any more"))?;
-        let since = self.devices[place].control.let_go().ok_or_else(|| {
-            format!(
-                "device {name} is not handed over: its backend does not finish what is in flight; try again"
-            )
-        })?;
-        let mut device = self.devices.remove(place);
-        let left = device.control.leave();
-        drop(device.claim);
-        if let Some(api) = &self.api {
-            api.forget(name);
-        }
-        left.map_err(|reason| format!("device {name} cannot be closed: {reason}"))?;
-        let pid = std::process::id();
-        Ok((device.control, HandedOver { pid, since }))
-    }
-
     /// Attaches a device through a thread of its own, since the kernel's probe waits for ours. Returns
     /// false when a signal came in between.
     fn attach(
@@ -340,7 +348,7 @@ impl Daemon {
                     probed.for_each(|device| device.control.asker().set_leaving(true));
                 }
                 Ok(Wake::HandOver(name, answer)) => refuse(&name, &answer),
-                Ok(Wake::Detached(..)) => {}
+                Ok(Wake::Detached(..) | Wake::Leave) => {}
                 Err(RecvTimeoutError::Timeout) => {
                     let reason = format!("the {driver} driver's probe");
                     watch(&Event::Waiting {

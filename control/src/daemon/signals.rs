@@ -1,19 +1,20 @@
-//! SIGINT and SIGTERM as events.
+//! SIGINT, SIGTERM and SIGUSR1 as events.
 
 use std::sync::mpsc::Sender;
 
 use nix::sys::signal::{SigSet, Signal};
 
-/// Blocks both signals in this thread and those that it starts from now on, and sends an `event` for
+/// Blocks these signals in this thread and those that it starts from now on, and sends an `event` for
 /// each one from a thread of its own.
-pub(super) fn forward<E: Send + 'static>(to: Sender<E>, event: fn() -> E) -> std::io::Result<()> {
-    let mut signals = SigSet::empty();
-    signals.add(Signal::SIGINT);
-    signals.add(Signal::SIGTERM);
+pub(super) fn forward<E: Send + 'static>(
+    to: Sender<E>,
+    event: fn(Signal) -> E,
+) -> std::io::Result<()> {
+    let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGUSR1]);
     signals.thread_block()?;
     let wait = move || {
-        while signals.wait().is_ok() {
-            if to.send(event()).is_err() {
+        while let Ok(signal) = signals.wait() {
+            if to.send(event(signal)).is_err() {
                 return;
             }
         }

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
@@ -40,6 +40,8 @@ pub(super) enum Ask {
     /// Be ready for an attach; answered with what is in its way.
     Renew(Sender<Result<(), ServeError>>),
     Leaving(bool),
+    /// Answer, which is all.
+    Alive(Sender<()>),
     End,
 }
 
@@ -52,6 +54,7 @@ pub struct ControlHandle {
     /// What is in the kernel of it, if anything is.
     created: Option<Created>,
     served_at: Moment,
+    outlives_daemon: bool,
 }
 
 /// A way to ask a served device, for other threads.
@@ -94,6 +97,15 @@ impl Asker {
             synced.map_err(|reason| ResizeError::Sync { name, reason })?;
             Ok(resized)
         }))
+    }
+
+    /// Asks whether the control thread lives; it answers as soon as it has nothing else to do.
+    pub(crate) fn ask_alive(&self) -> Receiver<()> {
+        let (sender, receiver) = channel();
+        // A thread that has ended drops the sender.
+        let _ = self.asks.send(Ask::Alive(sender));
+        let _ = self.wake.write(1);
+        receiver
     }
 
     /// Says that the device's driver is to let go, or that it need not after all. It waits for all that it has
@@ -145,6 +157,12 @@ impl ControlHandle {
     /// Returns whether the device is one that a killed daemon left.
     pub fn is_taken_over(&self) -> bool {
         self.created.as_ref().is_some_and(Created::is_taken_over)
+    }
+
+    /// Returns whether the next daemon can take the device over, and finds its data. That of a frontend of vhost-user is
+    /// the frontend's to bring there.
+    pub fn can_be_left(&self) -> bool {
+        self.created.is_some() && self.outlives_daemon
     }
 
     /// Has the threads let go of the queues, for the next daemon, and end. Returns since when the driver waits; `None`
@@ -278,6 +296,7 @@ impl Prepared {
             backend: options.backend.to_string(),
             reason,
         })?;
+        let outlives_daemon = options.backend.outlives_daemon();
         let (asks, inbox) = channel();
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let wake = EventFd::from_flags(flags).map_err(|reason| ServeError::Thread {
@@ -293,6 +312,7 @@ impl Prepared {
                 thread,
                 created: None,
                 served_at: Moment::now(),
+                outlives_daemon,
             });
         }
         let created = Created::new(&options, &disk, &folder, &device, workers.is_some())?;
@@ -331,6 +351,7 @@ impl Prepared {
             thread,
             created: Some(created),
             served_at,
+            outlives_daemon,
         })
     }
 }

@@ -240,6 +240,7 @@ impl ControlThread {
                         && vdpa::bound(&self.options.name)
                             .is_none_or(|bound| bound.driver == Driver::Virtio);
                 }
+                Ask::Alive(answer) => drop(answer.send(())),
                 Ask::End => return Ok(true),
             }
         }

@@ -13,6 +13,16 @@ use thiserror::Error;
 const PATH: &str = "/dev/vduse/control";
 
 /// The open control file. Its API version is copied to the devices created through it.
+///
+/// ```no_run
+/// use vduse::Control;
+///
+/// let control = Control::open()?;
+/// let version = control.set_newest_api_version()?;
+/// control.set_features(control.features()?)?;
+/// println!("devices made through this file speak version {version}");
+/// # Ok::<(), vduse::ControlError>(())
+/// ```
 #[derive(Debug)]
 pub struct Control {
     file: File,

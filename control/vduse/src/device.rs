@@ -21,6 +21,28 @@ use std::path::Path;
 ///
 /// Every method may be called from any thread. `EPOLLIN` on the file means that
 /// [`Device::receive`] has a message; `EPOLLERR` that the device is broken for good.
+///
+/// Serving a virtqueue takes an eventfd, what the driver set up, and an interrupt for what was done:
+///
+/// ```no_run
+/// use std::os::fd::AsFd;
+///
+/// use nix::sys::eventfd::EventFd;
+/// use vduse::Device;
+///
+/// let device = Device::open(&"d0".parse()?)?;
+/// let kick = EventFd::new()?;
+/// device.set_kickfd(0, Some(kick.as_fd()))?;
+/// let queue = device.queue_info(0)?;
+/// assert!(queue.ready, "served only once the driver has made it ready");
+/// loop {
+///     kick.read()?; // waits for the driver
+///     println!("requests are in the rings from {:#x} on", queue.descriptor_area);
+///     device.inject_irq(0)?;
+/// }
+/// # #[allow(unreachable_code)]
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Device {
     name: Name,

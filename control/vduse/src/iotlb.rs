@@ -42,6 +42,20 @@ impl Access {
 ///
 /// Map `last - start + 1` bytes of `fd` at `offset` with `MAP_SHARED`; the file may be closed once
 /// it is mapped.
+///
+/// ```no_run
+/// use vduse::Device;
+///
+/// let device = Device::open(&"d0".parse()?)?;
+/// let mut next = Some(0);
+/// while let Some(start) = next {
+///     let Some(entry) = device.iotlb_fd(start, u64::MAX)? else { break };
+///     let bytes = entry.last - entry.start + 1;
+///     println!("{:#x}: {bytes} bytes at {:#x} of {:?}", entry.start, entry.offset, entry.fd);
+///     next = entry.last.checked_add(1);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct IotlbEntry {
     /// The file, close-on-exec.

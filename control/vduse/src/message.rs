@@ -15,6 +15,21 @@ const REQUEST_PAYLOAD: usize = offset_of!(VduseDevRequest, payload);
 const RESPONSE_PAYLOAD: usize = offset_of!(VduseDevResponse, payload);
 
 /// A message of the kernel. A kernel thread stands still until it is answered.
+///
+/// Decoding takes bytes and nothing else, so a device's handling of messages can be tested without one:
+///
+/// ```
+/// use vduse::{Reply, Request, RequestKind, abi};
+///
+/// let mut bytes = [0; abi::MESSAGE_SIZE];
+/// bytes[..4].copy_from_slice(&abi::VDUSE_SET_STATUS.to_ne_bytes());
+/// bytes[4..8].copy_from_slice(&7_u32.to_ne_bytes());
+/// let request = Request::decode(&bytes);
+/// assert_eq!(request.id, 7);
+/// assert_eq!(request.kind, RequestKind::SetStatus { status: 0 });
+/// let answer = Reply::Ok.encode(&request);
+/// assert_eq!(answer[..4], 7_u32.to_ne_bytes());
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Request {
     /// Identifies the message in its reply.

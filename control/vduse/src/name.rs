@@ -10,6 +10,17 @@ use thiserror::Error;
 ///
 /// The same string names `/dev/vduse/NAME`, a folder in sysfs and the device on the vDPA bus.
 /// Cloning is cheap and does not allocate.
+///
+/// ```
+/// use vduse::Name;
+///
+/// let name: Name = "d0".parse()?;
+/// assert_eq!(name.as_str(), "d0");
+/// // The kernel makes this file itself.
+/// assert!("control".parse::<Name>().is_err());
+/// assert!("a/b".parse::<Name>().is_err());
+/// # Ok::<(), vduse::NameError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name(Arc<str>);
 

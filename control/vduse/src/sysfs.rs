@@ -11,6 +11,16 @@ use thiserror::Error;
 mod cpumask;
 
 /// The sysfs attributes of one device. Nothing is opened until it is asked for.
+///
+/// ```no_run
+/// use vduse::sysfs::Sysfs;
+///
+/// let sysfs = Sysfs::new(&"d0".parse()?);
+/// sysfs.set_msg_timeout_s(120)?;
+/// // After DRIVER_OK, since the driver's probe writes it, too.
+/// sysfs.set_irq_cb_affinity(0, &[2, 3])?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Sysfs {
     folder: PathBuf,

@@ -4,12 +4,13 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 mod attach;
 mod bench;
 mod doctor;
 mod output;
+mod package;
 mod resize;
 mod serve;
 mod show;
@@ -35,6 +36,9 @@ enum Command {
     Resize(resize::ResizeArgs),
     Bench(bench::BenchArgs),
     Vm(vm::VmArgs),
+    Completions(package::CompletionsArgs),
+    #[command(hide = true)]
+    Man(package::ManArgs),
 }
 
 fn main() -> ExitCode {
@@ -53,5 +57,7 @@ fn main() -> ExitCode {
         Command::Resize(args) => resize::main(&args),
         Command::Bench(args) => bench::main(args),
         Command::Vm(args) => vm::main(args),
+        Command::Completions(args) => package::completions(&args, Cli::command()),
+        Command::Man(args) => package::man(&args, Cli::command()),
     }
 }

@@ -61,7 +61,8 @@ Random numbers of delay and error come again with the same seed=N.
 
 Ctrl-C or SIGTERM detaches, drains and destroys the device. After a daemon that was killed, the
 same command takes its device over, with the requests that were in flight; with --takeover from
-one that runs, which then ends. RUST_LOG=debug shows every message.";
+one that runs, which then ends. SIGUSR1 ends the daemon and leaves its device, whose driver waits
+for the same command. RUST_LOG=debug shows every message.";
 
 /// Serves a disk until Ctrl-C or SIGTERM
 #[derive(Debug, Args)]
@@ -240,9 +241,10 @@ fn describe(event: &Event) -> String {
             format!("{name}: taken over from process {pid}, its driver waited for {pause_ms:.1} ms")
         }
         Event::TakenOver { name, .. } => {
-            format!("{name}: taken over from a daemon that was killed")
+            format!("{name}: taken over from a daemon that is gone")
         }
         Event::HandedOver { name } => format!("{name}: handed over to another daemon"),
+        Event::Left { name } => format!("{name}: left to the next daemon"),
         Event::Attached { name, driver, node } => match node {
             Some(node) => format!("{name}: attached to {driver} as {}", node.display()),
             None => format!("{name}: attached to {driver}"),

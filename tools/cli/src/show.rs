@@ -155,7 +155,7 @@ fn draw_device(device: &DeviceSnapshot) {
         ));
     }
     if device.taken_over {
-        line("taken over from a daemon that was killed");
+        line("taken over from a daemon that is gone");
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use pollux_vm::{
-    Accel, Cache, End, Error, GuestFile, Kernel, KernelName, Module, Outcome, Output, VmSpec,
+    Accel, Cache, End, Error, GuestFile, Init, Kernel, KernelName, Module, Outcome, Output, VmSpec,
 };
 
 /// The guest froze: nothing of it was heard any more.
@@ -77,6 +77,10 @@ struct RunArgs {
     /// How the CPUs are run
     #[arg(long, value_enum, default_value_t = AccelArg::Auto)]
     accel: AccelArg,
+    /// What runs as process 1: a script (plain), or Debian's systemd, fetched once, of which CMD is a unit
+    /// then; the guest has udev and dpkg, too
+    #[arg(long, value_enum, default_value_t = InitArg::Plain)]
+    init: InitArg,
     /// Load a module, or set parameters of one: virtio_blk=poll_queues=1
     #[arg(long = "module", value_name = "NAME[=PARAM=VALUE,...]")]
     modules: Vec<Module>,
@@ -137,6 +141,12 @@ enum AccelArg {
     Auto,
     Kvm,
     Tcg,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum InitArg {
+    Plain,
+    Systemd,
 }
 
 /// Runs the subcommand and returns the exit code.
@@ -207,6 +217,10 @@ fn spec(args: &RunArgs) -> Result<VmSpec, Error> {
             AccelArg::Auto => None,
             AccelArg::Kvm => Some(Accel::Kvm),
             AccelArg::Tcg => Some(Accel::Tcg),
+        },
+        init: match args.init {
+            InitArg::Plain => Init::Plain,
+            InitArg::Systemd => Init::Systemd,
         },
         modules: args.modules.clone(),
         append: args.append.clone(),

@@ -50,7 +50,7 @@ pub(crate) fn choose(
         stdout: &mut stdout,
         stderr: &mut stderr,
     };
-    let outcome = spec.power_on(Accel::Kvm, kernel, base, output, &|_| ())?;
+    let outcome = spec.power_on(Accel::Kvm, kernel, &[base], output, &|_| ())?;
     let (accel, reason) = match outcome.end {
         End::Exited(0) => (Accel::Kvm, None),
         End::Failed(reason) => (Accel::Tcg, Some(reason)),

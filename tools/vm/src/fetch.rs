@@ -27,13 +27,20 @@ pub(crate) struct KernelPackage {
     apt: Apt,
 }
 
+/// Returns the sources of the machine's own Debian release: empty if it has none.
+pub(crate) fn own_sources() -> Result<Vec<Source>, Error> {
+    Ok(of_release(&debian_sources()?, &codename()?))
+}
+
+fn debian_sources() -> Result<Vec<Source>, Error> {
+    let all = sources::of_machine(Path::new("/etc/apt"))?.into_iter();
+    Ok(all.filter(Source::may_be_debian).collect())
+}
+
 /// Looks for the kernel in the machine's own suites, or for the newest in stable's backports.
 pub(crate) fn find(name: &KernelName, scratch: &Path) -> Result<KernelPackage, Error> {
     let codename = codename()?;
-    let all: Vec<Source> = sources::of_machine(Path::new("/etc/apt"))?
-        .into_iter()
-        .filter(Source::may_be_debian)
-        .collect();
+    let all = debian_sources()?;
     let missing = |suite: &str| Error::NoSource {
         kernel: name.to_string(),
         suite: suite.into(),

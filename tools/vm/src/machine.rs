@@ -33,16 +33,16 @@ impl Machine {
         spec: &VmSpec,
         accel: Accel,
         kernel: &Kernel,
-        base: &Path,
+        archives: &[&Path],
         payload: &[u8],
     ) -> Result<(Self, Streams), Error> {
         match accel {
             Accel::Uml => {
-                let (uml, streams) = Uml::start(spec, kernel, base, payload)?;
+                let (uml, streams) = Uml::start(spec, kernel, archives, payload)?;
                 Ok((Self::Uml(uml), streams))
             }
             Accel::Kvm | Accel::Tcg => {
-                let (qemu, streams) = Qemu::start(spec, accel, kernel, base, payload)?;
+                let (qemu, streams) = Qemu::start(spec, accel, kernel, archives, payload)?;
                 Ok((Self::Qemu(qemu), streams))
             }
         }
@@ -107,12 +107,14 @@ impl Channels {
     }
 }
 
-/// Returns both archives in one anonymous file.
-pub(crate) fn initrd(base: &Path, payload: &[u8]) -> io::Result<File> {
+/// Returns all archives in one anonymous file.
+pub(crate) fn initrd(archives: &[&Path], payload: &[u8]) -> io::Result<File> {
     let mut initrd = File::from(memfd_create(c"initramfs", MFdFlags::MFD_CLOEXEC)?);
-    let length = io::copy(&mut File::open(base)?, &mut initrd)?;
-    // The kernel finds the next archive after padding to a multiple of 4.
-    initrd.write_all(&[0; 4][..((4 - length % 4) % 4) as usize])?;
+    for archive in archives {
+        let length = io::copy(&mut File::open(archive)?, &mut initrd)?;
+        // The kernel finds the next archive after padding to a multiple of 4.
+        initrd.write_all(&[0; 4][..((4 - length % 4) % 4) as usize])?;
+    }
     initrd.write_all(payload)?;
     Ok(initrd)
 }
@@ -151,14 +153,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_second_archive_is_aligned() {
+    fn archives_after_the_first_are_aligned() {
         let dir = tempfile::tempdir().unwrap();
-        let base = dir.path().join("base");
+        let (base, debian) = (dir.path().join("base"), dir.path().join("debian"));
         std::fs::write(&base, b"12345").unwrap();
-        let mut file = initrd(&base, b"67").unwrap();
+        std::fs::write(&debian, b"abcd").unwrap();
+        let mut file = initrd(&[&base, &debian], b"67").unwrap();
         file.rewind().unwrap();
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).unwrap();
-        assert_eq!(bytes, b"12345\0\0\x0067");
+        assert_eq!(bytes, b"12345\0\0\0abcd67");
     }
 }

@@ -10,7 +10,7 @@ use crate::error::{Context, Error};
 use crate::kernel::{Kernel, KernelName};
 use crate::libraries;
 use crate::modules::{self, Modules};
-use crate::spec::{GuestFile, VmSpec};
+use crate::spec::{GuestFile, Init, VmSpec};
 
 /// How long before the time limit the guest reports what it is waiting for. Its clock starts when
 /// its init does, several seconds after power-on.
@@ -135,8 +135,10 @@ fn settings(spec: &VmSpec, token: &str) -> String {
         KernelName::Uml => "/dev/ttyS",
         _ => "/dev/vport0p",
     };
-    let mut text =
-        format!("TOKEN={token}\nMODULES={modules}\nOUT={out}\nLIMIT={limit}\nPORT={port}\n");
+    let systemd = if spec.init == Init::Systemd { "1" } else { "" };
+    let mut text = format!(
+        "TOKEN={token}\nMODULES={modules}\nOUT={out}\nLIMIT={limit}\nPORT={port}\nSYSTEMD={systemd}\n"
+    );
     for (name, value) in &spec.env {
         text.push_str(&format!("export {name}={}\n", quoted(value)));
     }
@@ -199,7 +201,8 @@ mod tests {
             "{text}"
         );
         assert!(
-            text.contains("export A='x y'\n") && text.contains("OUT=\nLIMIT=585\n"),
+            text.contains("export A='x y'\n")
+                && text.contains("OUT=\nLIMIT=585\nPORT=/dev/vport0p\nSYSTEMD=\n"),
             "{text}"
         );
     }

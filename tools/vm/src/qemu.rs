@@ -27,10 +27,10 @@ impl Qemu {
         spec: &VmSpec,
         accel: Accel,
         kernel: &Kernel,
-        base: &Path,
+        archives: &[&Path],
         payload: &[u8],
     ) -> Result<(Self, Streams), Error> {
-        let initrd = machine::initrd(base, payload).context(base, "copying the initramfs")?;
+        let initrd = machine::initrd(archives, payload).context("initramfs", "copying")?;
         let channels = Channels::new().context("pipe", "making")?;
         let (monitor, monitor_fd) = Monitor::pair().context("socket pair", "making")?;
 

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Seek, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 use crate::accel;
 use crate::base;
 use crate::cache::Cache;
+use crate::debian;
 use crate::error::{Context, Error};
 use crate::kernel::{Kernel, KernelName};
 use crate::log::Log;
 use crate::machine::{Machine, Streams};
 use crate::payload;
-use crate::spec::{Accel, VmSpec};
+use crate::spec::{Accel, Init, VmSpec};
 use crate::stream::{self, Event, Stream};
 
 /// Pieces of output that wait for a slow reader before the guest has to.
@@ -84,6 +85,15 @@ impl VmSpec {
         crate::host::require(&[])?;
         let kernel = Kernel::get(cache, &self.kernel, progress)?;
         let base = base::get(cache, &kernel, progress)?;
+        let debian = match self.init {
+            Init::Plain => None,
+            Init::Systemd => Some(debian::get(cache, progress)?),
+        };
+        let archives: Vec<&Path> = [Some(&base), debian.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(PathBuf::as_path)
+            .collect();
         let accel = match self.accel {
             _ if self.kernel == KernelName::Uml => Accel::Uml,
             Some(accel) => accel,
@@ -93,22 +103,22 @@ impl VmSpec {
             stdout: &mut *output.stdout,
             stderr: &mut *output.stderr,
         };
-        let first = self.power_on(accel, &kernel, &base, again, progress)?;
+        let first = self.power_on(accel, &kernel, &archives, again, progress)?;
         if !first.failed_while_booting() {
             return Ok(first);
         }
         progress(
             "the kernel failed while it booted, which an emulated one does now and then; once more",
         );
-        self.power_on(accel, &kernel, &base, output, progress)
+        self.power_on(accel, &kernel, &archives, output, progress)
     }
 
-    /// Runs the command with everything at hand.
+    /// Runs the command with everything at hand: `archives` are those that come before the run's own.
     pub(crate) fn power_on(
         &self,
         accel: Accel,
         kernel: &Kernel,
-        base: &Path,
+        archives: &[&Path],
         output: Output<'_>,
         progress: &dyn Fn(&str),
     ) -> Result<Outcome, Error> {
@@ -120,7 +130,7 @@ impl VmSpec {
             accel.name().to_uppercase()
         ));
         let start = Instant::now();
-        let (mut machine, streams) = Machine::start(self, accel, kernel, base, &payload)?;
+        let (mut machine, streams) = Machine::start(self, accel, kernel, archives, &payload)?;
         let events = listen(streams, &token);
         let mut guest = Guest::new(self, output, start, progress)?;
         let end = guest.watch(&events, start + self.timeout)?;

@@ -32,6 +32,8 @@ pub struct VmSpec {
     /// Folder of the host that keeps the namespaces, as images that outlive the machine and lose what was not flushed
     /// when it is killed; None keeps them in memory.
     pub nvme_images: Option<PathBuf>,
+    /// What runs as process 1.
+    pub init: Init,
     /// How QEMU runs the CPUs; None finds out whether KVM works.
     pub accel: Option<Accel>,
     /// Modules to load beside those for VDUSE, and parameters of any module.
@@ -61,6 +63,7 @@ impl VmSpec {
             silence_max: Duration::from_secs(120),
             nvme: 0,
             nvme_images: None,
+            init: Init::Plain,
             accel: None,
             modules: Vec::new(),
             append: Vec::new(),
@@ -122,6 +125,7 @@ impl VmSpec {
         let asked = [
             ("nvme", self.nvme > 0),
             ("accel", self.accel.is_some()),
+            ("init", self.init != Init::Plain),
             ("qemu-arg", !self.qemu_args.is_empty()),
         ];
         match asked.into_iter().find(|(_, is_asked)| *is_asked) {
@@ -147,6 +151,10 @@ impl VmSpec {
         if self.nvme > 0 {
             words.push("intel_iommu=on".to_owned());
         }
+        if self.init == Init::Systemd {
+            // What is made at a first boot takes seconds, and no run would use it.
+            words.push("systemd.condition-needs-update=0".to_owned());
+        }
         words.extend(self.further_words());
         words.join(" ")
     }
@@ -160,6 +168,15 @@ impl VmSpec {
         });
         params.chain(self.append.iter().cloned()).collect()
     }
+}
+
+/// What runs as process 1 of the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Init {
+    /// A script that runs the command.
+    Plain,
+    /// Debian's systemd, of which the command is a unit; the guest has udev and dpkg, too.
+    Systemd,
 }
 
 /// How the guest's CPUs are run.

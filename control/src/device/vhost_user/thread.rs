@@ -174,6 +174,7 @@ impl VhostUserThread {
                     let _ = answer.send(Err(ServeError::VhostUser { name: name(), path }));
                 }
                 Ask::Leaving(_) => {}
+                Ask::Alive(answer) => drop(answer.send(())),
                 Ask::End => return true,
             }
         }

@@ -20,6 +20,7 @@ mod groups;
 mod guest;
 mod hang;
 mod hostile;
+mod leave;
 mod lifecycle;
 mod nvme_vfio;
 mod power_cut;

@@ -91,6 +91,19 @@ impl Apt {
         Ok(entries.flatten().map(|entry| entry.path()).collect())
     }
 
+    /// Downloads and verifies packages with all that they depend on, and returns their files.
+    pub(crate) fn download_all(&self, packages: &[&str]) -> Result<Vec<PathBuf>, Error> {
+        let mut command = self.command("apt-get");
+        command.args(["-qq", "--yes", "--no-install-recommends", "--download-only"]);
+        host::output(command.arg("install").args(packages))?;
+        let dir = self.home.join("archives");
+        let entries = fs::read_dir(&dir).context(&dir, "listing")?;
+        let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        files.retain(|file| file.extension().is_some_and(|end| end == "deb"));
+        files.sort();
+        Ok(files)
+    }
+
     fn command(&self, name: &str) -> std::process::Command {
         let mut command = host::command(name);
         command.arg("-c").arg(self.home.join("apt.conf"));

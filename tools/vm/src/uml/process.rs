@@ -21,10 +21,10 @@ impl Uml {
     pub(crate) fn start(
         spec: &VmSpec,
         kernel: &Kernel,
-        base: &Path,
+        archives: &[&Path],
         payload: &[u8],
     ) -> Result<(Self, Streams), Error> {
-        let initrd = machine::initrd(base, payload).context(base, "copying the initramfs")?;
+        let initrd = machine::initrd(archives, payload).context("initramfs", "copying")?;
         let channels = Channels::new().context("pipe", "making")?;
         let mut command = Command::new(kernel.image());
         command.args([

@@ -71,6 +71,11 @@ impl Daemon {
         self.process.pid().as_raw()
     }
 
+    /// Sends it `signal`.
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
     /// Returns what it has logged.
     pub(crate) fn log(&self) -> String {
         self.process.stderr()
