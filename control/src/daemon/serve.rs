@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use vduse::Name;
 
-use super::claim::Claim;
+use super::claim::{self, Claim};
 use super::urgency::Urgency;
 use super::{ClaimError, SOCKET_SUFFIX, pressure, signals, sockets};
 use crate::api::{ApiError, ApiServer, Client, ClientError, HandedOver, Served};
 use crate::device::{ControlHandle, DeviceOptions, Prepared, ServeError};
+use crate::sandbox::{self, Confined, Place, Sandbox, UserError};
 use crate::vdpa::{self, AttachError, Attached, DetachError, Driver};
 
 /// How often someone who waits is told what for.
@@ -27,6 +28,10 @@ pub struct ServeRequest {
     pub runtime_dir: PathBuf,
     /// Take a device over from a daemon that serves it.
     pub takeover: bool,
+    /// What the daemon gives up before.
+    pub sandbox: Sandbox,
+    /// Who it is to be; who it is already when left out.
+    pub user: Option<String>,
 }
 
 /// Why the daemon could not serve.
@@ -38,6 +43,9 @@ pub enum DaemonError {
     /// A device cannot be served.
     #[error(transparent)]
     Serve(#[from] ServeError),
+    /// It cannot be that user.
+    #[error(transparent)]
+    User(#[from] UserError),
     /// The daemon that serves a device does not let go of it.
     #[error(transparent)]
     HandOver(#[from] ClientError),
@@ -131,18 +139,35 @@ enum Wake {
 /// [`DaemonError`] for the first thing that cannot be had, with everything made until then unmade, or
 /// when something stays behind at the end.
 pub fn serve(request: ServeRequest, mut watch: impl FnMut(&Event)) -> Result<(), DaemonError> {
-    let lacks = pressure::prepare();
+    let mut lacks = pressure::prepare();
+    let confined = confine(&request, &mut lacks)?;
     let (sender, wakes) = channel();
     signals::forward(sender.clone(), || Wake::Signal).map_err(DaemonError::Signals)?;
     let mut daemon = Daemon {
         devices: Vec::new(),
         api: None,
+        confined,
         sender,
         wakes,
     };
     let result = daemon.run(&request, &lacks, &mut watch);
     let stopped = daemon.stop(&mut watch);
     result.and(stopped)
+}
+
+/// Gives up what serving does not take, before there are other threads.
+fn confine(request: &ServeRequest, lacks: &mut Vec<String>) -> Result<Confined, UserError> {
+    let folder = &request.runtime_dir;
+    if let Some(user) = &request.user {
+        sandbox::become_user(user, folder)?;
+    }
+    if request.sandbox != Sandbox::Off {
+        // A rule needs it there. What is in the way is told when it is used.
+        let _ = claim::make_folder(folder);
+    }
+    let devices = request.devices.iter();
+    let places: Vec<Place> = devices.flat_map(|(options, _)| options.places()).collect();
+    Ok(sandbox::enter(request.sandbox, folder, &places, lacks))
 }
 
 /// A device, and the right to its name, which is given back when the device is gone.
@@ -155,6 +180,7 @@ struct Device {
 struct Daemon {
     devices: Vec<Device>,
     api: Option<ApiServer>,
+    confined: Confined,
     sender: Sender<Wake>,
     wakes: Receiver<Wake>,
 }
@@ -170,7 +196,7 @@ impl Daemon {
         let prepared = request
             .devices
             .iter()
-            .map(|(options, _)| Prepared::new(options.clone(), folder));
+            .map(|(options, _)| Prepared::new(options.clone(), folder, self.confined));
         let prepared: Vec<Prepared> = prepared.collect::<Result<_, _>>()?;
         sockets::remove_dead(folder);
         let mut events = Vec::new();
