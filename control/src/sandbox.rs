@@ -16,6 +16,8 @@ mod calls;
 mod capabilities;
 mod filter;
 mod paths;
+#[cfg(test)]
+mod tests;
 mod user;
 
 use std::io;

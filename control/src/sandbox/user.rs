@@ -7,7 +7,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sys::prctl::set_dumpable;
-use nix::unistd::{Uid, User, geteuid, initgroups, setresgid, setresuid};
+use nix::unistd::{Gid, Uid, User, geteuid, initgroups, setgroups, setresgid, setresuid};
 use rustix::thread::set_keep_capabilities;
 
 use super::capabilities::keep_few;
@@ -38,14 +38,21 @@ pub enum UserError {
     },
 }
 
+/// A user, as far as the kernel knows one.
+struct Identity {
+    uid: Uid,
+    gid: Gid,
+    /// What its further groups are found by.
+    name: Option<CString>,
+}
+
 /// Makes this process, which has one thread, that of the user called `name`, or with that number.
 pub(super) fn switch(name: &str, runtime_dir: &Path) -> Result<(), UserError> {
     let refuse = |reason: std::io::Error| UserError::Switch {
         user: name.into(),
         reason,
     };
-    let user = find(name).map_err(|errno| refuse(errno.into()))?;
-    let user = user.ok_or_else(|| UserError::Unknown(name.into()))?;
+    let user = find(name).ok_or_else(|| UserError::Unknown(name.into()))?;
     if user.uid == geteuid() {
         return Ok(());
     }
@@ -60,15 +67,30 @@ pub(super) fn switch(name: &str, runtime_dir: &Path) -> Result<(), UserError> {
     become_other(&user).map_err(refuse)
 }
 
-fn find(name: &str) -> nix::Result<Option<User>> {
-    match name.parse() {
-        Ok(number) => User::from_uid(Uid::from_raw(number)),
-        Err(_) => User::from_name(name),
+/// Returns whom `name` means. One with a number need not be in the list of users; then its group has the same.
+fn find(name: &str) -> Option<Identity> {
+    let number = name.parse().ok();
+    let listed = match number {
+        Some(number) => User::from_uid(Uid::from_raw(number)),
+        None => User::from_name(name),
+    };
+    match (listed, number) {
+        (Ok(Some(user)), _) => Some(Identity {
+            uid: user.uid,
+            gid: user.gid,
+            name: CString::new(user.name).ok(),
+        }),
+        (_, Some(number)) => Some(Identity {
+            uid: Uid::from_raw(number),
+            gid: Gid::from_raw(number),
+            name: None,
+        }),
+        (_, None) => None,
     }
 }
 
 /// Makes the folder if it is not there, whose parent may be root's alone.
-fn own_folder(user: &User, folder: &Path) -> std::io::Result<()> {
+fn own_folder(user: &Identity, folder: &Path) -> std::io::Result<()> {
     if folder.exists() {
         return Ok(());
     }
@@ -77,10 +99,12 @@ fn own_folder(user: &User, folder: &Path) -> std::io::Result<()> {
     chown(folder, Some(user.uid.as_raw()), Some(user.gid.as_raw()))
 }
 
-fn become_other(user: &User) -> std::io::Result<()> {
+fn become_other(user: &Identity) -> std::io::Result<()> {
     set_keep_capabilities(true)?;
-    let name = CString::new(user.name.as_str()).map_err(std::io::Error::other)?;
-    initgroups(&name, user.gid)?;
+    match &user.name {
+        Some(name) => initgroups(name, user.gid)?,
+        None => setgroups(&[user.gid])?,
+    }
     setresgid(user.gid, user.gid, user.gid)?;
     setresuid(user.uid, user.uid, user.uid)?;
     set_keep_capabilities(false)?;
@@ -97,8 +121,6 @@ mod tests {
     fn who_is_not_there_is_named() {
         let refused = switch("nobody-of-this-name", Path::new("/run")).unwrap_err();
         assert!(refused.to_string().contains("useradd"), "{refused}");
-        let refused = switch("4294967294", Path::new("/run")).unwrap_err();
-        assert!(matches!(refused, UserError::Unknown(_)));
     }
 
     #[test]
