@@ -27,6 +27,7 @@ fn ending(sandbox: &str, storage: &str, action: &str) -> ExitStatus {
     command.args(["--exact", "sandbox::tests::child", "--ignored"]);
     command.args(["--test-threads", "1"]);
     command.env(SANDBOX, sandbox).env(STORAGE, storage);
+    command.env("RUST_BACKTRACE", "1");
     command.env(ACTION, action).output().unwrap().status
 }
 
@@ -84,6 +85,7 @@ fn act(action: &str, file: &mut File) {
         "program" => drop(Command::new("/bin/true").status()),
         "signal" => drop(kill(Pid::from_raw(1), None)),
         "another ioctl" => drop(file.is_terminal()),
+        "panic" => panic!("planted"),
         other => panic!("{other} is no action"),
     }
 }
@@ -116,6 +118,14 @@ fn a_forbidden_call_is_the_end_of_the_process() {
         let signal = Some(Signal::SIGSYS as i32);
         assert_eq!(status.signal(), signal, "{storage}, {action}: {status}");
     }
+}
+
+#[test]
+fn a_panic_is_told_and_ends_the_thread_alone() {
+    // Of the test that waits for the thread.
+    const PANICKED: i32 = 101;
+    let status = ending("on", "memory", "panic");
+    assert_eq!(status.code(), Some(PANICKED), "{status}");
 }
 
 #[test]
