@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use vduse::Name;
 
-use super::claim::{self, Claim};
+use super::claim::Claim;
+use super::confinement::{confine, tell_why_killed};
 use super::urgency::Urgency;
 use super::{ClaimError, SOCKET_SUFFIX, pressure, signals, sockets};
 use crate::api::{ApiError, ApiServer, Client, ClientError, HandedOver, Served};
 use crate::device::{ControlHandle, DeviceOptions, Prepared, ServeError};
-use crate::sandbox::{self, Confined, Place, Sandbox, UserError};
+use crate::sandbox::{Confined, Sandbox, UserError};
 use crate::vdpa::{self, AttachError, Attached, DetachError, Driver};
 
 /// How often someone who waits is told what for.
@@ -155,21 +156,6 @@ pub fn serve(request: ServeRequest, mut watch: impl FnMut(&Event)) -> Result<(),
     result.and(stopped)
 }
 
-/// Gives up what serving does not take, before there are other threads.
-fn confine(request: &ServeRequest, lacks: &mut Vec<String>) -> Result<Confined, UserError> {
-    let folder = &request.runtime_dir;
-    if let Some(user) = &request.user {
-        sandbox::become_user(user, folder)?;
-    }
-    if request.sandbox != Sandbox::Off {
-        // A rule needs it there. What is in the way is told when it is used.
-        let _ = claim::make_folder(folder);
-    }
-    let devices = request.devices.iter();
-    let places: Vec<Place> = devices.flat_map(|(options, _)| options.places()).collect();
-    Ok(sandbox::enter(request.sandbox, folder, &places, lacks))
-}
-
 /// A device, and the right to its name, which is given back when the device is gone.
 struct Device {
     name: Name,
@@ -232,6 +218,7 @@ impl Daemon {
         self.api = Some(self.offer_api(folder)?);
         // Only now: who may not serve at all has enough to read.
         lacks.iter().for_each(|lack| tracing::warn!("{lack}"));
+        tell_why_killed(&events);
         // Whoever waits for these may ask for anything at once.
         events.iter().for_each(&mut *watch);
         for (options, driver) in &request.devices {

@@ -86,6 +86,7 @@ fn act(action: &str, file: &mut File) {
         "signal" => drop(kill(Pid::from_raw(1), None)),
         "another ioctl" => drop(file.is_terminal()),
         "panic" => panic!("planted"),
+        "abort" => std::process::abort(),
         other => panic!("{other} is no action"),
     }
 }
@@ -126,6 +127,12 @@ fn a_panic_is_told_and_ends_the_thread_alone() {
     const PANICKED: i32 = 101;
     let status = ending("on", "memory", "panic");
     assert_eq!(status.code(), Some(PANICKED), "{status}");
+}
+
+#[test]
+fn a_worker_can_end_its_own_process() {
+    let status = ending("on", "none", "abort");
+    assert_eq!(status.signal(), Some(Signal::SIGABRT as i32), "{status}");
 }
 
 #[test]
