@@ -1,6 +1,7 @@
 //! The daemon: devices, the API and the signals that end it.
 
 mod claim;
+mod confinement;
 mod pressure;
 mod serve;
 mod service;

@@ -6,4 +6,5 @@ pub mod api;
 pub mod daemon;
 pub mod device;
 pub mod doctor;
+pub mod sandbox;
 pub mod vdpa;

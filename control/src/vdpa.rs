@@ -18,6 +18,7 @@ mod netlink;
 
 pub use error::{AttachError, DetachError};
 
+use crate::sandbox::raised;
 use bus::Bus;
 use netlink::Generic;
 use serde::{Deserialize, Serialize};
@@ -107,7 +108,7 @@ pub enum Status {
 /// thread that neither answers messages nor serves a queue. On failure the device is taken off the
 /// bus again. Needs root (sysfs) and `CAP_NET_ADMIN` in the initial namespaces.
 pub fn attach(name: &Name, driver: Driver) -> Result<Attached, AttachError> {
-    attach::attach(&Bus::default(), &Generic, name, driver)
+    raised(|| attach::attach(&Bus::default(), &Generic, name, driver))
 }
 
 /// Unbinds the driver and takes the device off the bus.
@@ -116,7 +117,7 @@ pub fn attach(name: &Name, driver: Driver) -> Result<Attached, AttachError> {
 /// meanwhile; a mounted disk goes away under its file system. With `vhost_vdpa` it waits until
 /// the last process has closed `/dev/vhost-vdpa-N`, and cannot be interrupted.
 pub fn detach(name: &Name) -> Result<(), DetachError> {
-    attach::detach(&Bus::default(), &Generic, name)
+    raised(|| attach::detach(&Bus::default(), &Generic, name))
 }
 
 /// The driver that has the device, and its node; `None` if none has. Reads sysfs, does not block.

@@ -81,6 +81,7 @@ impl Foreign {
             latency_sample: NonZeroU32::MIN,
             geometry: options().geometry().unwrap(),
             in_flight: None,
+            confinement: None,
         };
         let worker = spawn(config, backend.open_queue().unwrap(), wires.clone()).unwrap();
         let start = Command::Start(Box::new(back_end.queue()));

@@ -89,6 +89,7 @@ impl Loopback {
             latency_sample: NonZeroU32::MIN,
             geometry: disk.geometry().clone(),
             in_flight: log.queue(0),
+            confinement: None,
         };
         let worker = disk.spawn_worker(config, Silent)?;
         let loopback = Self { worker };

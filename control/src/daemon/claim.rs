@@ -40,6 +40,11 @@ pub struct Claim {
     _lock: Flock<File>,
 }
 
+/// Makes the runtime directory, if it is not there.
+pub(super) fn make_folder(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o755).create(folder)
+}
+
 impl Claim {
     /// Claims `name` in `folder`, which is made if it is not there. A lock that a killed daemon left is
     /// taken over, and removed with this claim.
@@ -53,11 +58,7 @@ impl Claim {
             path: path.clone(),
             reason,
         };
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o755)
-            .create(folder)
-            .map_err(refuse)?;
+        make_folder(folder).map_err(refuse)?;
         loop {
             let mut options = OpenOptions::new();
             let options = options.read(true).write(true).create(true).truncate(false);

@@ -10,11 +10,13 @@ use serde::Serialize;
 use vduse::Name;
 
 use super::claim::Claim;
+use super::confinement::{confine, tell_why_killed};
 use super::service::Service;
 use super::urgency::Urgency;
 use super::{ClaimError, SOCKET_SUFFIX, pressure, signals, sockets};
 use crate::api::{ApiError, ApiServer, Client, ClientError, HandedOver, Served};
 use crate::device::{ControlHandle, DeviceOptions, Prepared, ServeError};
+use crate::sandbox::{Confined, Sandbox, UserError};
 use crate::vdpa::{self, AttachError, Attached, DetachError, Driver};
 
 mod leave;
@@ -31,6 +33,10 @@ pub struct ServeRequest {
     pub runtime_dir: PathBuf,
     /// Take a device over from a daemon that serves it.
     pub takeover: bool,
+    /// What the daemon gives up before.
+    pub sandbox: Sandbox,
+    /// Who it is to be; who it is already when left out.
+    pub user: Option<String>,
 }
 
 /// Why the daemon could not serve.
@@ -42,6 +48,9 @@ pub enum DaemonError {
     /// A device cannot be served.
     #[error(transparent)]
     Serve(#[from] ServeError),
+    /// It cannot be that user.
+    #[error(transparent)]
+    User(#[from] UserError),
     /// The daemon that serves a device does not let go of it.
     #[error(transparent)]
     HandOver(#[from] ClientError),
@@ -141,7 +150,8 @@ enum Wake {
 /// [`DaemonError`] for the first thing that cannot be had, with everything made until then unmade, or
 /// when something stays behind at the end.
 pub fn serve(request: ServeRequest, mut watch: impl FnMut(&Event)) -> Result<(), DaemonError> {
-    let lacks = pressure::prepare();
+    let mut lacks = pressure::prepare();
+    let confined = confine(&request, &mut lacks)?;
     let (sender, wakes) = channel();
     let wake = |signal| match signal {
         Signal::SIGUSR1 => Wake::Leave,
@@ -153,6 +163,7 @@ pub fn serve(request: ServeRequest, mut watch: impl FnMut(&Event)) -> Result<(),
         devices: Vec::new(),
         api: None,
         service: Arc::clone(&service),
+        confined,
         sender,
         wakes,
     };
@@ -177,6 +188,7 @@ struct Daemon {
     devices: Vec<Device>,
     api: Option<ApiServer>,
     service: Arc<Service>,
+    confined: Confined,
     sender: Sender<Wake>,
     wakes: Receiver<Wake>,
 }
@@ -192,7 +204,7 @@ impl Daemon {
         let prepared = request
             .devices
             .iter()
-            .map(|(options, _)| Prepared::new(options.clone(), folder));
+            .map(|(options, _)| Prepared::new(options.clone(), folder, self.confined));
         let prepared: Vec<Prepared> = prepared.collect::<Result<_, _>>()?;
         sockets::remove_dead(folder);
         let mut events = Vec::new();
@@ -229,6 +241,7 @@ impl Daemon {
         self.api = Some(self.offer_api(folder)?);
         // Only now: who may not serve at all has enough to read.
         lacks.iter().for_each(|lack| tracing::warn!("{lack}"));
+        tell_why_killed(&events);
         // Whoever waits for these may ask for anything at once.
         events.iter().for_each(&mut *watch);
         for (options, driver) in &request.devices {

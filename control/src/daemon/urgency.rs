@@ -1,5 +1,6 @@
 //! Going before other threads, while a driver waits for two daemons to agree.
 
+use crate::sandbox::raised;
 use rustix::process::{Pid, getpriority_process, setpriority_process};
 
 /// The most urgent (setpriority(2)).
@@ -28,6 +29,10 @@ impl Drop for Urgency {
 
 /// Linux has a nice value for each thread.
 fn set_all(nice: i32) {
+    raised(|| set_each(nice));
+}
+
+fn set_each(nice: i32) {
     let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten();
     for task in tasks.flatten() {
         let id = task.file_name().to_str().and_then(|id| id.parse().ok());

@@ -11,6 +11,7 @@ use pollux_dataplane::backend::{
 mod disk;
 mod file;
 mod nvme_vfio;
+mod places;
 mod wrapper;
 
 pub use disk::Disk;

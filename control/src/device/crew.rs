@@ -2,13 +2,14 @@
 
 use pollux_dataplane::backend::Backend;
 use pollux_dataplane::inflight::QueueLog;
-use pollux_dataplane::worker::{Notifier, WorkerConfig};
+use pollux_dataplane::worker::{Notifier, SpawnError, WorkerConfig};
 use vduse::Name;
 
 use super::workers::Workers;
 use super::{DeviceOptions, Disk, ServeError};
+use crate::sandbox::{Confined, WorkerCalls};
 
-/// Starts a worker for each queue, on `cpus`, with its notifications and the log of its requests in flight.
+/// Starts a worker for each queue, on `cpus` and confined, with its notifications and the log of its requests in flight.
 ///
 /// # Errors
 ///
@@ -17,9 +18,14 @@ pub(super) fn spawn_workers<N: Notifier + 'static>(
     options: &DeviceOptions,
     disk: &Disk,
     cpus: &[usize],
+    confined: Confined,
     notifier: impl Fn(u16) -> N,
     log: impl Fn(u16) -> Option<QueueLog>,
 ) -> Result<Workers, ServeError> {
+    let calls = WorkerCalls {
+        storage: disk.calls(),
+        is_vduse: options.vhost_user.is_none(),
+    };
     let mut workers = Workers::new(options.name.to_string());
     for (index, &cpu) in (0..).zip(cpus) {
         let config = WorkerConfig {
@@ -30,6 +36,7 @@ pub(super) fn spawn_workers<N: Notifier + 'static>(
             latency_sample: options.latency_sample,
             geometry: disk.geometry().clone(),
             in_flight: log(index),
+            confinement: confined.worker(calls).map_err(SpawnError::Confine)?,
         };
         let worker = disk.spawn_worker(config, notifier(index))?;
         workers.push(worker, cpu);

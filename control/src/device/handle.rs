@@ -22,6 +22,7 @@ use super::workers::Workers;
 use super::{
     Created, DeviceOptions, DeviceSnapshot, Disk, Moment, ResizeError, Resized, ServeError,
 };
+use crate::sandbox::{Confined, raised};
 use crate::vdpa::{self, AttachError, Attached, Driver};
 
 /// How long an answer of the control thread is waited for. A worker's bound, and some.
@@ -215,6 +216,8 @@ pub struct Prepared {
     disk: Disk,
     umem: Umem,
     folder: PathBuf,
+    /// What its workers are to be.
+    confined: Confined,
     /// Closed, until it is made or taken over.
     device: Arc<Device>,
     /// Started already, for a device that another daemon serves.
@@ -225,12 +228,16 @@ pub struct Prepared {
 const BOUNCE_BYTES_DEFAULT: u64 = 64 << 20;
 
 impl Prepared {
-    /// Checks `options`, opens the disk, and does what takes time and can be done before. `folder` is where the next daemon finds what it needs to take over.
+    /// Checks `options`, opens the disk, and does what takes time and can be done before. `folder` is where the next daemon finds what it needs to take over. Workers will be `confined`.
     ///
     /// # Errors
     ///
     /// [`ServeError`] when an option makes no sense or the disk is not there.
-    pub fn new(options: DeviceOptions, folder: &Path) -> Result<Self, ServeError> {
+    pub(crate) fn new(
+        options: DeviceOptions,
+        folder: &Path,
+        confined: Confined,
+    ) -> Result<Self, ServeError> {
         let cpus = options.check()?;
         let open = options.backend.open(options.name.as_str());
         let backend = options.backend.to_string();
@@ -249,6 +256,7 @@ impl Prepared {
             options,
             cpus,
             folder: folder.to_owned(),
+            confined,
             device: Arc::new(device),
             workers: None,
         })
@@ -269,9 +277,9 @@ impl Prepared {
         if let Some(state) = Created::check(options, disk, &self.folder)? {
             let log = Trace::new(&self.folder, &options.name).log(&state)?;
             let notifier = vduse_notifier(&self.device);
-            let workers = spawn_workers(options, disk, &self.cpus, notifier, |index| {
-                log.queue(index)
-            })?;
+            let log = |index| log.queue(index);
+            let (cpus, confined) = (&self.cpus, self.confined);
+            let workers = spawn_workers(options, disk, cpus, confined, notifier, log)?;
             self.workers = Some(workers);
         }
         Ok(())
@@ -289,6 +297,7 @@ impl Prepared {
             disk,
             umem,
             folder,
+            confined,
             device,
             workers,
         } = self;
@@ -305,7 +314,15 @@ impl Prepared {
         });
         let wake = Arc::new(wake?);
         if let Some(path) = options.vhost_user.clone() {
-            let thread = vhost_user::spawn(options, disk, &cpus, &path, Arc::clone(&wake), inbox)?;
+            let thread = vhost_user::spawn(
+                options,
+                disk,
+                &cpus,
+                confined,
+                &path,
+                Arc::clone(&wake),
+                inbox,
+            )?;
             return Ok(ControlHandle {
                 asks,
                 wake,
@@ -315,13 +332,16 @@ impl Prepared {
                 outlives_daemon,
             });
         }
-        let created = Created::new(&options, &disk, &folder, &device, workers.is_some())?;
+        let is_there = workers.is_some();
+        // Device nodes and attributes in sysfs are root's.
+        let created = raised(|| Created::new(&options, &disk, &folder, &device, is_there))?;
         // It may have gone in between, and its log with it.
         let workers = match workers.filter(|_| created.is_taken_over()) {
             Some(workers) => workers,
             None => {
                 let log = |index| created.log().queue(index);
-                spawn_workers(&options, &disk, &cpus, vduse_notifier(&device), log)?
+                let notifier = vduse_notifier(&device);
+                spawn_workers(&options, &disk, &cpus, confined, notifier, log)?
             }
         };
         let name = options.name.clone();

@@ -11,6 +11,8 @@ use tracing::warn;
 use vduse::Name;
 use vduse::sysfs::Sysfs;
 
+use crate::sandbox::raised;
+
 use super::cpus::{CpuListError, online_cpus, parse_cpu_list};
 
 /// Which CPUs handle interrupts.
@@ -142,9 +144,9 @@ impl QueueInterrupts {
     fn apply(&self, name: &Name, wanted: &InterruptCpus, workers: &[usize]) {
         let (driver, online) = (&self.driver, online_cpus());
         let chosen = wanted.choose(self.index, self.is_deep, driver, workers, &online);
-        if let Some(cpus) = chosen
-            && let Err(error) = Sysfs::new(name).set_irq_cb_affinity(self.index as u32, &cpus)
-        {
+        let Some(cpus) = chosen else { return };
+        let sysfs = Sysfs::new(name);
+        if let Err(error) = raised(|| sysfs.set_irq_cb_affinity(self.index as u32, &cpus)) {
             warn!(device = %name, "interrupts stay where they are: {error}");
         }
     }

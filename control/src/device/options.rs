@@ -12,6 +12,7 @@ use vduse::Name;
 
 use super::cpus::{all_usable, online_cpus, place, usable_cpus};
 use super::{BackendSpec, CpuListError, InterruptCpus, UmemKind};
+use crate::sandbox::Place;
 
 /// What virtqueues use when nothing else is asked for. Through virtio_vdpa each indirect table is one more buffer
 /// to allocate, to map into VDUSE's bounce memory and to unmap: without them a request of three descriptors was
@@ -114,6 +115,12 @@ pub enum OptionsError {
 }
 
 impl DeviceOptions {
+    /// Returns what the device takes of the file system.
+    pub(crate) fn places(&self) -> Vec<Place> {
+        let socket = self.vhost_user.clone().map(Place::Socket);
+        self.backend.places().into_iter().chain(socket).collect()
+    }
+
     /// Returns the CPU of each worker, when everything asked for is possible here.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ use vduse::{Control, DestroyError, Device, DeviceConfig, DeviceError};
 use super::protocol::Protocol;
 use super::thread::ControlThread;
 use super::{DeviceOptions, Disk, ServeError};
+use crate::sandbox::raised;
 use crate::vdpa;
 
 /// VIRTIO device ID of a block device.
@@ -119,7 +120,7 @@ impl ControlThread {
             return Ok(());
         }
         self.stop();
-        let renewed = self.close_and_make();
+        let renewed = raised(|| self.close_and_make());
         match &renewed {
             Ok(()) => {
                 self.broken = false;

@@ -28,6 +28,7 @@ pub use socket::SocketError;
 use super::crew::spawn_workers;
 use super::handle::Ask;
 use super::{DeviceOptions, Disk, ServeError};
+use crate::sandbox::Confined;
 use notifier::Eventfds;
 use queue::Queue;
 use session::Session;
@@ -43,6 +44,7 @@ pub(super) fn spawn(
     options: DeviceOptions,
     disk: Disk,
     cpus: &[usize],
+    confined: Confined,
     path: &Path,
     wake: Arc<EventFd>,
     inbox: Receiver<Ask>,
@@ -57,7 +59,7 @@ pub(super) fn spawn(
         .collect::<Result<_, _>>()
         .map_err(refuse)?;
     let notifier = |index: u16| eventfds[usize::from(index)].clone();
-    let workers = spawn_workers(&options, &disk, cpus, notifier, |_| None)?;
+    let workers = spawn_workers(&options, &disk, cpus, confined, notifier, |_| None)?;
     let queues = eventfds.iter().cloned().map(Queue::new).collect();
     let session = Session::new(&options, &disk, queues, workers);
     let name = options.name.clone();

@@ -14,7 +14,7 @@ use vm_memory::{FileOffset, MmapRegion};
 use super::memory_disk::resized;
 use super::{Backend, BackendQueue, DiskError, DiskOptions, Outcome, Submission, Token};
 use crate::blk::{Data, Geometry, Operation, SECTOR_BYTES, SectorRange};
-use crate::mem::Segment;
+use crate::mem::{Segment, leave_out_of_core_dumps};
 
 /// Where the memory of a ram disk comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,7 +155,9 @@ fn map(file: &File, length: u64, reserve: libc::c_int) -> Result<MmapRegion, Str
         libc::PROT_READ | libc::PROT_WRITE,
         libc::MAP_SHARED | reserve,
     );
-    mapped.map_err(|e| e.to_string())
+    let mapped = mapped.map_err(|e| e.to_string())?;
+    leave_out_of_core_dumps(&mapped);
+    Ok(mapped)
 }
 
 fn refused(size_bytes: u64, memory: &RamMemory, reason: String) -> DiskError {

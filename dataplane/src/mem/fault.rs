@@ -21,6 +21,7 @@ use std::sync::{Arc, OnceLock};
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
+use super::dump::leave_out;
 use super::{Mapping, RegionTable};
 
 /// What the handler sees of the thread it interrupted.
@@ -133,6 +134,8 @@ fn restore(mapping: &Mapping, start: usize, bytes: usize) {
             offset as libc::off_t,
         )
     };
+    // What is mapped anew would be in core dumps again.
+    leave_out(start, bytes);
 }
 
 fn install_handler() {
@@ -199,7 +202,7 @@ fn cover(watch: &Watch, address: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mem::testing::memory;
+    use crate::mem::testing::{is_dumped, memory};
     use crate::mem::{Access, Direction, Iova, Region};
 
     fn table(file: &std::os::fd::OwnedFd, bytes: u64) -> Arc<RegionTable> {
@@ -235,6 +238,8 @@ mod tests {
         let guard = FaultGuard::new(Arc::clone(&table));
         table.store_byte(Iova(0x1000), 7).unwrap();
         assert!(guard.take());
+        let mapping = &table.regions()[0].mapping;
+        assert!(!is_dumped(mapping.start() as usize + 0x1000));
         nix::unistd::ftruncate(&file, 0x2000).unwrap();
         table.store_byte(Iova(0x1000), 9).unwrap();
         assert!(!guard.take());

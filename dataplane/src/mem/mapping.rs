@@ -6,6 +6,8 @@ use std::os::fd::OwnedFd;
 
 use vm_memory::{FileOffset, MmapRegion};
 
+use super::leave_out_of_core_dumps;
+
 /// What the device may do with a mapping. From the device's side: `ReadOnly` memory carries
 /// requests, `WriteOnly` memory only answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +89,7 @@ impl Mapping {
             flags,
         )
         .map_err(|e| refuse(e.to_string()))?;
+        leave_out_of_core_dumps(&region);
         Ok(Self {
             region,
             access,

@@ -23,3 +23,20 @@ pub(crate) fn region(first: u64, bytes: u64) -> Region {
         mapping: Arc::new(mapping),
     }
 }
+
+/// Returns whether a core dump of this process would have the byte at `address`, as far as advice tells.
+pub(crate) fn is_dumped(address: usize) -> bool {
+    let maps = std::fs::read_to_string("/proc/self/smaps").expect("it can be read");
+    let bounds = |line: &str| {
+        let (start, end) = line.split_whitespace().next()?.split_once('-')?;
+        let number = |text| usize::from_str_radix(text, 16).ok();
+        Some(number(start)?..number(end)?)
+    };
+    let mut lines = maps.lines();
+    lines
+        .by_ref()
+        .find(|line| bounds(line).is_some_and(|it| it.contains(&address)))
+        .expect("it is mapped");
+    let flags = lines.find(|line| line.starts_with("VmFlags:"));
+    !flags.expect("flags").split(' ').any(|flag| flag == "dd")
+}

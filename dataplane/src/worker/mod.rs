@@ -13,6 +13,8 @@ pub use setup::{QueueSetup, Report};
 #[cfg(not(loom))]
 mod answer;
 #[cfg(not(loom))]
+mod confinement;
+#[cfg(not(loom))]
 mod idle;
 #[cfg(not(loom))]
 mod in_flight;
@@ -33,6 +35,7 @@ mod thread;
 
 #[cfg(not(loom))]
 pub use {
+    confinement::Confinement,
     idle::{Idle, IdlePolicy, PollMode},
     moderation::{Interrupt, Moderation},
     notifier::Notifier,

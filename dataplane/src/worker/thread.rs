@@ -16,8 +16,8 @@ use quanta::Clock;
 
 use super::rest::Rest;
 use super::{
-    Answer, Command, Idle, IdlePolicy, Interrupt, Mailbox, Moderation, Notifier, PollMode, Poller,
-    Progress, Records, WorkerEnd,
+    Answer, Command, Confinement, Idle, IdlePolicy, Interrupt, Mailbox, Moderation, Notifier,
+    PollMode, Poller, Progress, Records, WorkerEnd,
 };
 use crate::backend::BackendQueue;
 use crate::blk::Geometry;
@@ -54,6 +54,8 @@ pub struct WorkerConfig {
     pub geometry: Geometry,
     /// Where requests in flight are written down, should this process be killed.
     pub in_flight: Option<QueueLog>,
+    /// What the thread gives up before it serves.
+    pub confinement: Option<Confinement>,
 }
 
 /// Why a worker could not be started.
@@ -71,6 +73,9 @@ pub enum SpawnError {
     /// The CPU is offline or forbidden.
     #[error("cannot pin a worker to CPU {0}: it is offline or outside of this process's CPU set")]
     Pin(usize),
+    /// It could not give up what it does not need.
+    #[error("cannot confine a worker thread: {0}; serve with --sandbox=off to do without")]
+    Confine(#[source] io::Error),
 }
 
 /// A running worker, as control sees it.
@@ -116,7 +121,7 @@ where
     let shared_depth = Arc::clone(&depth);
     let asleep = Arc::new(AtomicBool::new(false));
     let shared_asleep = Arc::clone(&asleep);
-    let (pinned, is_pinned) = sync_channel(1);
+    let (ready, is_ready) = sync_channel(1);
     let WorkerConfig {
         name,
         cpu,
@@ -125,6 +130,7 @@ where
         latency_sample,
         geometry,
         in_flight,
+        confinement,
     } = config;
     let clock = Clock::new();
     // A worker that sleeps whenever it can does not spin for a held interrupt either.
@@ -135,8 +141,7 @@ where
     };
     // A poller watches the thread that it is on, so all of this is put together there.
     let body = move || {
-        if pin(cpu, &pinned) {
-            touch_stack();
+        if prepare(cpu, confinement, &ready) {
             Service {
                 end,
                 kick,
@@ -164,17 +169,34 @@ where
         .name(name)
         .spawn(body)
         .map_err(SpawnError::Thread)?;
-    match (is_pinned.recv(), cpu) {
-        (Ok(false) | Err(_), Some(cpu)) => Err(SpawnError::Pin(cpu)),
-        _ => Ok(Worker {
-            mailbox,
-            counters,
-            fault,
-            depth,
-            asleep,
-            thread,
-        }),
-    }
+    let died = |_| Err(SpawnError::Thread(io::Error::other("it died at its start")));
+    is_ready.recv().unwrap_or_else(died)?;
+    Ok(Worker {
+        mailbox,
+        counters,
+        fault,
+        depth,
+        asleep,
+        thread,
+    })
+}
+
+/// Makes the calling thread fit to serve, and reports whether that worked. Returns the same.
+fn prepare(
+    cpu: Option<usize>,
+    confinement: Option<Confinement>,
+    ready: &SyncSender<Result<(), SpawnError>>,
+) -> bool {
+    let pinned = cpu.map_or(Ok(()), pin);
+    touch_stack();
+    let prepared = pinned.and_then(|()| {
+        let confined = confinement.map_or(Ok(()), Confinement::apply);
+        confined.map_err(SpawnError::Confine)
+    });
+    let is_fit = prepared.is_ok();
+    // Control waits for this, so the channel is open.
+    let _ = ready.send(prepared);
+    is_fit
 }
 
 /// Has the pages of the stack exist that requests are served on, so that none comes into being under one.
@@ -183,12 +205,11 @@ fn touch_stack() {
     black_box([0_u8; STACK_BYTES]);
 }
 
-/// Pins the calling thread and reports whether that worked. Returns the same.
-fn pin(cpu: Option<usize>, pinned: &SyncSender<bool>) -> bool {
-    let done = cpu.is_none_or(|id| core_affinity::set_for_current(CoreId { id }));
-    // Control waits for this, so the channel is open.
-    let _ = pinned.send(done);
-    done
+fn pin(id: usize) -> Result<(), SpawnError> {
+    match core_affinity::set_for_current(CoreId { id }) {
+        true => Ok(()),
+        false => Err(SpawnError::Pin(id)),
+    }
 }
 
 /// Everything that one worker owns.

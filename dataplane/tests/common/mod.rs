@@ -78,6 +78,7 @@ impl Rig {
             latency_sample: NonZeroU32::MIN,
             geometry: backend.geometry().clone(),
             in_flight: None,
+            confinement: None,
         };
         let queue = backend.open_queue().unwrap();
         let worker = spawn(config, queue, wires.clone()).unwrap();

@@ -12,6 +12,7 @@ use pollux_control::device::{
     BackendSpec, DeviceOptions, InterruptCpus, UmemKind, parse_cpu_list, parse_ring_features,
     parse_size,
 };
+use pollux_control::sandbox::Sandbox;
 use pollux_control::vdpa::Driver;
 use pollux_dataplane::backend::{DiskError, FileError};
 use pollux_dataplane::limits::MSG_TIMEOUT_S;
@@ -128,6 +129,13 @@ pub(crate) struct ServeArgs {
     /// Size of that memory, 16M to 1G [default: 64M]
     #[arg(long, value_parser = parse_size, value_name = "SIZE")]
     bounce_size: Option<u64>,
+    /// Give up what serving does not take, of capabilities, files and system calls: on (a call that nobody expects ends the
+    /// daemon with SIGSYS), log (the kernel logs it instead) or off
+    #[arg(long, value_enum, default_value_t = SandboxWord::On, value_name = "WHICH")]
+    sandbox: SandboxWord,
+    /// Become this user, or that of this number; the capabilities that serving takes are kept
+    #[arg(long)]
+    user: Option<String>,
     /// Print one line of JSON for each event
     #[arg(long)]
     json: bool,
@@ -152,6 +160,13 @@ enum Umem {
     Hugepage,
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum SandboxWord {
+    On,
+    Log,
+    Off,
+}
+
 /// Runs the daemon. Returns 0 when it was told to end and left nothing behind, 2 for bad arguments.
 pub(crate) fn main(args: ServeArgs) -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
@@ -162,6 +177,12 @@ pub(crate) fn main(args: ServeArgs) -> ExitCode {
         .init();
     let (json, attach, takeover) = (args.json, args.attach, args.takeover);
     let runtime_dir = args.runtime.runtime_dir.clone();
+    let user = args.user.clone();
+    let sandbox = match args.sandbox {
+        SandboxWord::On => Sandbox::On,
+        SandboxWord::Log => Sandbox::Log,
+        SandboxWord::Off => Sandbox::Off,
+    };
     let options = match args.options() {
         Ok(options) => options,
         Err(reason) => {
@@ -173,6 +194,8 @@ pub(crate) fn main(args: ServeArgs) -> ExitCode {
         devices: vec![(options, attach)],
         runtime_dir,
         takeover,
+        sandbox,
+        user,
     };
     let watch = |event: &Event| match json {
         true => line(serde_json::to_string(event).unwrap_or_default()),

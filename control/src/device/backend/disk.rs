@@ -9,6 +9,8 @@ use pollux_dataplane::backend::{
 use pollux_dataplane::blk::Geometry;
 use pollux_dataplane::worker::{Notifier, SpawnError, Worker, WorkerConfig, spawn};
 
+use crate::sandbox::StorageCalls;
+
 /// A disk of any kind.
 #[derive(Debug)]
 pub enum Disk {
@@ -125,6 +127,19 @@ impl Disk {
             Self::Delay(delay) => delay.inner().release(),
             Self::Failing(failing) => failing.inner().release(),
             Self::Throttle(throttle) => throttle.inner().release(),
+        }
+    }
+
+    /// Returns what a worker does for it.
+    pub(crate) fn calls(&self) -> StorageCalls {
+        match self {
+            Self::Null(_) => StorageCalls::None,
+            Self::Ram(_) => StorageCalls::Memory,
+            Self::File(_) | Self::Passthrough(_) => StorageCalls::Ring,
+            Self::Nvme(_) => StorageCalls::Vfio,
+            Self::Delay(delay) => delay.inner().calls(),
+            Self::Failing(failing) => failing.inner().calls(),
+            Self::Throttle(throttle) => throttle.inner().calls(),
         }
     }
 

@@ -61,6 +61,7 @@ fn workers(held: &Arc<Mutex<()>>) -> Workers {
             latency_sample: NonZeroU32::MIN,
             geometry: geometry(1 << 20),
             in_flight: None,
+            confinement: None,
         };
         let worker = spawn(config, Holding(Arc::clone(held)), Silent).unwrap();
         workers.push(worker, 0);

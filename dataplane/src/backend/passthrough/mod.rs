@@ -59,6 +59,12 @@ impl Passthrough {
         found.is_ok_and(|found| found.file_type().is_char_device())
     }
 
+    /// Returns the block device of the namespace at `path`, if that is a namespace's character device.
+    pub fn block_node_of(path: &Path) -> Option<PathBuf> {
+        let file = Self::is_for(path).then(|| File::open(path).ok())??;
+        block_node(&file, ioctl::nsid(&file).ok()?).ok()?
+    }
+
     /// Opens the namespace and asks what it is like. It is not [claimed](Self::claim) yet.
     ///
     /// # Errors

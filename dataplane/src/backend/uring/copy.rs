@@ -11,7 +11,7 @@ use std::ptr::NonNull;
 
 use vm_memory::MmapRegion;
 
-use crate::mem::Segment;
+use crate::mem::{Segment, leave_out_of_core_dumps};
 
 /// Bytes of one buffer: what a request moves at a time then. A multiple of every block size.
 pub(super) const BUFFER_BYTES: usize = 128 << 10;
@@ -38,6 +38,7 @@ impl Buffers {
     /// What the system said.
     pub(super) fn new() -> io::Result<Self> {
         let memory = MmapRegion::new(BUFFERS * BUFFER_BYTES).map_err(io::Error::other)?;
+        leave_out_of_core_dumps(&memory);
         if let Some(all) = Segment::of_region(&memory, 0, memory.size()) {
             // So that its pages exist.
             all.zero();
@@ -69,10 +70,12 @@ impl Buffers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mem::testing::is_dumped;
 
     #[test]
     fn buffers_are_apart_aligned_and_come_back() {
         let mut buffers = Buffers::new().unwrap();
+        assert!(!is_dumped(buffers.memory.as_ptr() as usize));
         let taken: Vec<_> = std::iter::from_fn(|| buffers.take()).collect();
         assert_eq!(taken.len(), BUFFERS);
         for (value, buffer) in (0..).zip(&taken) {

@@ -14,8 +14,9 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
+use io_uring::register::Restriction;
 use io_uring::types::CancelBuilder;
-use io_uring::{EnterFlags, IoUring, cqueue, squeue, types};
+use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue, types};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
@@ -25,11 +26,33 @@ use crate::mem::{RegionTable, Segment};
 /// The one file that a ring has registered.
 pub(in crate::backend) const FILE: types::Fixed = types::Fixed(0);
 
+/// The flag of an entry for it.
+const FIXED_FILE: u8 = squeue::Flags::FIXED_FILE.bits();
+
 /// Registered stretches of memory, at most.
 const REGISTERED_MAX: u16 = 64;
 
 /// The kernel registers no longer stretch at once (io_uring/rsrc.c).
 const STRETCH_BYTES_MAX: usize = 1 << 30;
+
+/// What a worker's entries do. The kernel takes no others, such as those that open files: what a worker may not do by a system
+/// call it may not do through its ring either.
+const OPERATIONS: [u8; 10] = [
+    opcode::Nop::CODE,
+    opcode::Read::CODE,
+    opcode::Readv::CODE,
+    opcode::ReadFixed::CODE,
+    opcode::Write::CODE,
+    opcode::Writev::CODE,
+    opcode::WriteFixed::CODE,
+    opcode::Fsync::CODE,
+    opcode::Fallocate::CODE,
+    opcode::UringCmd16::CODE,
+];
+
+/// `IORING_REGISTER_ENABLE_RINGS`, `IORING_REGISTER_BUFFERS_UPDATE` and `IORING_REGISTER_SYNC_CANCEL`
+/// (include/uapi/linux/io_uring.h).
+const REGISTRATIONS: [u8; 3] = [12, 16, 24];
 
 /// Milliseconds without a submission after which the kernel's submission thread sleeps.
 const SUBMISSION_THREAD_IDLE_MS: u32 = 1_000;
@@ -98,6 +121,13 @@ impl<S: squeue::EntryMarker, C: cqueue::EntryMarker> Ring<S, C> {
             .register_eventfd(signal.as_fd().as_raw_fd())?;
         ring.submitter()
             .register_buffers_sparse(u32::from(REGISTERED_MAX))?;
+        // From its enabling on.
+        let mut restrictions = [Restriction::sqe_flags_allowed(FIXED_FILE)]
+            .into_iter()
+            .chain(OPERATIONS.map(Restriction::sqe_op))
+            .chain(REGISTRATIONS.map(Restriction::register_op))
+            .collect::<Vec<_>>();
+        ring.submitter().register_restrictions(&mut restrictions)?;
         Ok(Self {
             ring,
             signal,
@@ -281,5 +311,27 @@ impl<S: squeue::EntryMarker, C: cqueue::EntryMarker> std::fmt::Debug for Ring<S,
         shown
             .field("pending", &self.pending)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_takes_no_entry_that_opens_a_file() {
+        let file = tempfile::tempfile().unwrap();
+        let options = RingOptions::default();
+        let ring = Ring::<squeue::Entry, cqueue::Entry>::new(file.as_fd(), options);
+        let mut ring = ring.unwrap();
+        let path = c"/dev/null";
+        let open = opcode::OpenAt::new(types::Fd(libc::AT_FDCWD), path.as_ptr()).build();
+        let nothing = opcode::Nop::new().build();
+        for (entry, result) in [(open, -libc::EACCES), (nothing, 0)] {
+            // SAFETY: the path lives through the test.
+            assert!(unsafe { ring.push(entry, 1) });
+            ring.enter(1);
+            assert_eq!(ring.next(), Some((1, result)));
+        }
     }
 }

@@ -24,6 +24,11 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Serves `backend` and returns when frontends can connect.
     pub(crate) fn serve(backend: &str, options: &[&str]) -> Self {
+        Self::serve_traced(backend, options, &[])
+    }
+
+    /// The same, started by `tracer`, which must have the daemon be the child.
+    pub(crate) fn serve_traced(backend: &str, options: &[&str], tracer: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
         let socket = at("d0.vhost");
@@ -31,7 +36,7 @@ impl Daemon {
         let arguments = fixed.chain(options.iter().copied()).map(str::to_owned);
         let arguments: Vec<String> = arguments.collect();
         let daemon = Self {
-            child: start(&arguments, &folder),
+            child: start(tracer, &arguments, &folder),
             folder,
             socket,
             arguments,
@@ -44,7 +49,7 @@ impl Daemon {
     pub(crate) fn replace_killed(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        self.child = start(&self.arguments, &self.folder);
+        self.child = start(&[], &self.arguments, &self.folder);
         self.is_served();
     }
 
@@ -54,6 +59,10 @@ impl Daemon {
             assert!(begun.elapsed() < PATIENCE, "not served: {}", self.log());
             sleep(Duration::from_millis(20));
         }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn socket(&self) -> &str {
@@ -113,11 +122,13 @@ impl Drop for Daemon {
     }
 }
 
-fn start(arguments: &[String], folder: &TempDir) -> Child {
+fn start(tracer: &[&str], arguments: &[String], folder: &TempDir) -> Child {
     let mut log = File::options();
     log.append(true).create(true);
     let log = log.open(folder.path().join("log")).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pollux"));
+    let words = [tracer, &[env!("CARGO_BIN_EXE_pollux")]].concat();
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]);
     command.args(["serve", "--name", "d0"]).args(arguments);
     command.arg("--runtime-dir").arg(folder.path().join("run"));
     command.stdin(Stdio::null()).stdout(Stdio::null());

@@ -7,6 +7,7 @@ mod comparison;
 mod daemon;
 mod in_flight;
 mod qemu;
+mod sandbox;
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;

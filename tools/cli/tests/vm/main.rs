@@ -29,6 +29,7 @@ mod protocol;
 mod qemu;
 mod recovery;
 mod resize;
+mod sandbox;
 mod stats;
 mod storage;
 mod storm;

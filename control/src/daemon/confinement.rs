@@ -1,0 +1,34 @@
+//! When the sandbox is entered, and what is said of a daemon that it has ended.
+
+use super::claim;
+use super::serve::{Event, ServeRequest};
+use crate::sandbox::{self, Confined, Place, Sandbox, UserError};
+
+/// Gives up what serving does not take, before there are other threads.
+pub(super) fn confine(
+    request: &ServeRequest,
+    lacks: &mut Vec<String>,
+) -> Result<Confined, UserError> {
+    let folder = &request.runtime_dir;
+    if let Some(user) = &request.user {
+        sandbox::become_user(user, folder)?;
+    }
+    if request.sandbox != Sandbox::Off {
+        // A rule needs it there. What is in the way is told when it is used.
+        let _ = claim::make_folder(folder);
+    }
+    let devices = request.devices.iter();
+    let places: Vec<Place> = devices.flat_map(|(options, _)| options.places()).collect();
+    Ok(sandbox::enter(request.sandbox, folder, &places, lacks))
+}
+
+/// Says how to find out whether the daemon before was ended for a system call.
+pub(super) fn tell_why_killed(events: &[Event]) {
+    let was_killed = |event: &Event| matches!(event, Event::TakenOver { from: None, .. });
+    if events.iter().any(was_killed) {
+        tracing::info!(
+            "the daemon before was killed: if the kernel's log has a line with type=1326 of it, that was for a system call; \
+             --sandbox=log has the kernel log such calls and lets them pass, --sandbox=off allows all"
+        );
+    }
+}
