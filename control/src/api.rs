@@ -8,6 +8,7 @@
 //! | `POST /v1/devices/NAME/detach` | nothing |
 //! | `POST /v1/devices/NAME/hand-over` | who lets go of it, and since when its driver waits |
 //! | `POST /v1/devices/NAME/resize` with `{"size_bytes": 1073741824, "force": false}` | its size before and after |
+//! | `POST /v1/reload` | what came of it |
 //!
 //! Errors are `{"error": "..."}` with a status of 4xx or 5xx.
 

@@ -10,7 +10,8 @@ mod sockets;
 mod urgency;
 
 pub use claim::{Claim, ClaimError};
-pub use serve::{DaemonError, Event, ServeRequest, serve};
+pub(crate) use serve::Requests;
+pub use serve::{DaemonError, Event, Reload, Reloaded, ServeRequest, Wanted, serve};
 
 /// Where daemons keep their sockets and locks.
 pub const RUNTIME_DIR: &str = "/run/pollux";

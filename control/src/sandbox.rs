@@ -64,12 +64,12 @@ pub(crate) struct Confined {
     breach: Option<Breach>,
 }
 
-/// Gives up what the process does not need to serve what is at `places`, with its own files in `runtime_dir`. Threads that it
-/// has already keep what they have. What cannot be had of it is added to `lacks`.
+/// Gives up what the process does not need to serve what is at `places`, or anywhere when left out, with its own files in
+/// `runtime_dir`. Threads that it has already keep what they have. What cannot be had of it is added to `lacks`.
 pub(crate) fn enter(
     sandbox: Sandbox,
     runtime_dir: &Path,
-    places: &[Place],
+    places: Option<&[Place]>,
     lacks: &mut Vec<String>,
 ) -> Confined {
     let Some(breach) = sandbox.breach() else {
@@ -81,10 +81,10 @@ pub(crate) fn enter(
     if let Err(reason) = capabilities::keep_few() {
         lack("giving capabilities up", &reason);
     }
-    match paths::restrict(runtime_dir, places) {
-        Ok(true) => {}
-        Ok(false) => lack("restricted paths", &"this kernel has no landlock"),
-        Err(reason) => lack("restricted paths", &reason),
+    match places.map(|places| paths::restrict(runtime_dir, places)) {
+        None | Some(Ok(true)) => {}
+        Some(Ok(false)) => lack("restricted paths", &"this kernel has no landlock"),
+        Some(Err(reason)) => lack("restricted paths", &reason),
     }
     let filtered = Filter::all_but(calls::NEVER, breach).and_then(|filter| filter.apply());
     if let Err(reason) = &filtered {

@@ -32,6 +32,9 @@ pub const PASS_BYTES_MAX: u64 = 1 << 20;
 /// Virtqueues of one device.
 pub const QUEUES_MAX: u16 = 256;
 
+/// Devices of one daemon.
+pub const DEVICES_MAX: usize = 256;
+
 /// Ranges in one DISCARD request. Linux caps discard at 256.
 pub const RANGES_MAX: usize = 256;
 

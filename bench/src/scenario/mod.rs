@@ -203,7 +203,7 @@ impl Scenario {
     ///
     /// Never: all of it is what TOML has.
     pub fn to_toml(&self) -> String {
-        toml::to_string(self).expect("strings, numbers, tables and lists")
+        pollux_toml::to_string(self)
     }
 
     /// Returns how long it takes at least, in ms.

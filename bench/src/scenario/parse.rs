@@ -4,10 +4,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::Scenario;
+use pollux_toml::Mistake;
 
-/// Names that are as similar as this are meant, perhaps.
-const SIMILAR: f64 = 0.75;
+use super::Scenario;
 
 /// Why there is no scenario.
 #[derive(Debug, thiserror::Error)]
@@ -21,17 +20,8 @@ pub enum ScenarioError {
         reason: io::Error,
     },
     /// What is in it.
-    #[error("{file}:{line}:{column}: {reason}")]
-    Toml {
-        /// The file.
-        file: String,
-        /// Line, from 1.
-        line: usize,
-        /// Column, from 1.
-        column: usize,
-        /// What is wrong.
-        reason: String,
-    },
+    #[error(transparent)]
+    Toml(#[from] Mistake),
     /// What is in it, as a whole.
     #[error("{file}: {reason}")]
     Senseless {
@@ -59,16 +49,7 @@ pub fn read(path: &Path) -> Result<Scenario, ScenarioError> {
 /// # Errors
 /// [`ScenarioError`] when it makes no sense, with the place and, of a key that is not known, the nearest that is.
 pub fn parse(file: &str, text: &str) -> Result<Scenario, ScenarioError> {
-    let scenario: Scenario = toml::from_str(text).map_err(|error| {
-        let at = error.span().map_or(0, |span| span.start);
-        let (line, column) = place(text, at);
-        ScenarioError::Toml {
-            file: file.to_owned(),
-            line,
-            column,
-            reason: explain(error.message()),
-        }
-    })?;
+    let scenario: Scenario = pollux_toml::parse(file, text)?;
     scenario
         .check()
         .map_err(|reason| ScenarioError::Senseless {
@@ -76,33 +57,6 @@ pub fn parse(file: &str, text: &str) -> Result<Scenario, ScenarioError> {
             reason,
         })?;
     Ok(scenario)
-}
-
-/// Returns line and column of byte `at`, from 1.
-fn place(text: &str, at: usize) -> (usize, usize) {
-    let before = text.get(..at).unwrap_or(text);
-    let line_start = before.rfind('\n').map_or(0, |end| end + 1);
-    let line = before.matches('\n').count() + 1;
-    (line, before[line_start..].chars().count() + 1)
-}
-
-/// Adds to serde's message, `unknown field `x`, expected one of `y`, `z``, which of them is nearest. The same is
-/// done with variants.
-fn explain(message: &str) -> String {
-    let one_line = message.lines().collect::<Vec<_>>().join(" ");
-    if !one_line.starts_with("unknown ") {
-        return one_line;
-    }
-    let mut words = one_line.split('`').skip(1).step_by(2);
-    let Some(unknown) = words.next() else {
-        return one_line;
-    };
-    let likeness = |known: &str| strsim::jaro_winkler(unknown, known);
-    let nearest = words.max_by(|one, other| likeness(one).total_cmp(&likeness(other)));
-    match nearest.filter(|known| likeness(known) >= SIMILAR) {
-        Some(known) => format!("{one_line}; did you mean `{known}`?"),
-        None => one_line,
-    }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::{AttachBody, AttachedBody, ErrorBody, HandedOver, ResizeBody, ResizedBody};
-use crate::daemon::SOCKET_SUFFIX;
+use crate::daemon::{Reloaded, SOCKET_SUFFIX};
 use crate::device::DeviceSnapshot;
 use crate::vdpa::Driver;
 
@@ -26,6 +26,12 @@ pub enum ClientError {
     Unknown {
         /// The name.
         name: String,
+    },
+    /// No daemon at all.
+    #[error("no daemon has its socket in {path}: start one with pollux serve")]
+    Nobody {
+        /// The runtime directory.
+        path: PathBuf,
     },
     /// The daemon refused, in its own words.
     #[error("{0}")]
@@ -136,6 +142,28 @@ impl Client {
             .ok_or_else(|| ClientError::Unknown { name: name.into() })
     }
 
+    /// Has every daemon that has a configuration read it anew. Returns what came of each.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`] when a daemon refuses, or none is there.
+    pub fn reload(&self) -> Result<Vec<Reloaded>, ClientError> {
+        let (mut all, mut refused) = (Vec::new(), None);
+        for socket in self.sockets()? {
+            match ask(&socket, "/v1/reload", Some(&())) {
+                Ok(reloaded) => all.extend(reloaded),
+                Err(error) => refused = Some(error),
+            }
+        }
+        match refused {
+            Some(error) if all.is_empty() => Err(error),
+            None if all.is_empty() => Err(ClientError::Nobody {
+                path: self.runtime_dir.clone(),
+            }),
+            _ => Ok(all),
+        }
+    }
+
     fn find(&self, name: &str) -> Result<(PathBuf, DeviceSnapshot), ClientError> {
         for socket in self.sockets()? {
             // Names have no character that a path would have to escape: VDUSE's rules are stricter.
@@ -157,9 +185,15 @@ impl Client {
         };
         let paths = entries.map(|entry| entry.map(|entry| entry.path()));
         let paths: Vec<PathBuf> = paths.collect::<Result<_, _>>().map_err(folder)?;
-        let is_socket = |path: &PathBuf| path.to_string_lossy().ends_with(SOCKET_SUFFIX);
-        Ok(paths.into_iter().filter(is_socket).collect())
+        Ok(paths.into_iter().filter(|path| is_socket(path)).collect())
     }
+}
+
+/// Returns whether that is a daemon's: its process and [`SOCKET_SUFFIX`]. Others are for frontends, perhaps.
+fn is_socket(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let process = name.strip_suffix(SOCKET_SUFFIX);
+    process.is_some_and(|process| process.parse::<u32>().is_ok())
 }
 
 /// Sends one request: a POST when there is a `body`. Returns the answer; `None` when the daemon is gone
@@ -246,4 +280,17 @@ async fn exchange(
     drop(sender);
     let _ = connection.await;
     Ok(Some((status, bytes)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_daemons_sockets_are_asked() {
+        assert!(is_socket(Path::new("/run/pollux/123.sock")));
+        for other in ["d0.sock", "123", "123.lock", ".sock"] {
+            assert!(!is_socket(&Path::new("/run/pollux").join(other)), "{other}");
+        }
+    }
 }

@@ -17,11 +17,9 @@ use tokio::task::spawn_blocking;
 use vduse::Name;
 
 use super::{AttachBody, AttachedBody, ErrorBody, HandedOver, ResizeBody, ResizedBody};
+use crate::daemon::{Reloaded, Requests};
 use crate::device::{Asker, DeviceSnapshot};
 use crate::vdpa;
-
-/// Has the daemon let go of a device that it serves. Says why when it does not.
-pub(crate) type HandOver = dyn Fn(Name) -> Result<HandedOver, String> + Send + Sync;
 
 /// A device that this daemon serves.
 #[derive(Clone, Debug)]
@@ -54,7 +52,7 @@ impl ApiServer {
     pub(crate) fn start(
         path: &FilePath,
         devices: Vec<Served>,
-        hand_over: Arc<HandOver>,
+        requests: Requests,
     ) -> Result<Self, ApiError> {
         let refuse = |reason| ApiError {
             path: path.to_owned(),
@@ -73,7 +71,7 @@ impl ApiServer {
         let devices = Arc::new(RwLock::new(devices));
         let router = router(Api {
             devices: Arc::clone(&devices),
-            hand_over,
+            requests,
         });
         let body = move || {
             let server = axum::serve(listener, router).with_graceful_shutdown(async {
@@ -98,6 +96,12 @@ impl ApiServer {
 }
 
 impl ApiServer {
+    /// Knows of one device more.
+    pub(crate) fn remember(&self, served: Served) {
+        let mut devices = self.devices.write().unwrap_or_else(PoisonError::into_inner);
+        devices.push(served);
+    }
+
     /// Knows nothing of the device `name` any more.
     pub(crate) fn forget(&self, name: &Name) {
         let mut devices = self.devices.write().unwrap_or_else(PoisonError::into_inner);
@@ -124,7 +128,7 @@ type Devices = Arc<RwLock<Vec<Served>>>;
 #[derive(Clone)]
 struct Api {
     devices: Devices,
-    hand_over: Arc<HandOver>,
+    requests: Requests,
 }
 
 fn router(api: Api) -> Router {
@@ -135,6 +139,7 @@ fn router(api: Api) -> Router {
         .route("/v1/devices/{name}/detach", post(detach))
         .route("/v1/devices/{name}/hand-over", post(hand_over))
         .route("/v1/devices/{name}/resize", post(resize))
+        .route("/v1/reload", post(reload))
         .with_state(api)
 }
 
@@ -233,8 +238,15 @@ async fn hand_over(
     Path(name): Path<String>,
 ) -> Result<Json<HandedOver>, Refusal> {
     let name = api.find(&name)?.name;
-    let handed_over = blocking(move || (api.hand_over)(name)).await?;
+    let handed_over = blocking(move || api.requests.hand_over(name)).await?;
     handed_over
+        .map(Json)
+        .map_err(|reason| Refusal(StatusCode::CONFLICT, reason))
+}
+
+async fn reload(State(api): State<Api>) -> Result<Json<Reloaded>, Refusal> {
+    let reloaded = blocking(move || api.requests.reload()).await?;
+    reloaded
         .map(Json)
         .map_err(|reason| Refusal(StatusCode::CONFLICT, reason))
 }

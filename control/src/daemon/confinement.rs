@@ -17,9 +17,19 @@ pub(super) fn confine(
         // A rule needs it there. What is in the way is told when it is used.
         let _ = claim::make_folder(folder);
     }
-    let devices = request.devices.iter();
-    let places: Vec<Place> = devices.flat_map(|(options, _)| options.places()).collect();
-    Ok(sandbox::enter(request.sandbox, folder, &places, lacks))
+    // Nobody knows where those are that come with a reload, and what landlock has refused it never allows.
+    let places = request.reload.is_none().then(|| {
+        let devices = request.devices.iter();
+        devices
+            .flat_map(|wanted| wanted.options.places())
+            .collect::<Vec<Place>>()
+    });
+    Ok(sandbox::enter(
+        request.sandbox,
+        folder,
+        places.as_deref(),
+        lacks,
+    ))
 }
 
 /// Says how to find out whether the daemon before was ended for a system call.

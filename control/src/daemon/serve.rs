@@ -1,9 +1,9 @@
 //! From the first device to the last: make, attach, wait, detach, unmake.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::{Duration, Instant};
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 use nix::sys::signal::Signal;
 use serde::Serialize;
@@ -12,23 +12,34 @@ use vduse::Name;
 use super::claim::Claim;
 use super::confinement::{confine, tell_why_killed};
 use super::service::Service;
-use super::urgency::Urgency;
 use super::{ClaimError, SOCKET_SUFFIX, pressure, signals, sockets};
-use crate::api::{ApiError, ApiServer, Client, ClientError, HandedOver, Served};
-use crate::device::{ControlHandle, DeviceOptions, Prepared, ServeError};
+use crate::api::{ApiError, ApiServer, ClientError, HandedOver, Served};
+use crate::device::{ControlHandle, DeviceOptions, ServeError};
 use crate::sandbox::{Confined, Sandbox, UserError};
 use crate::vdpa::{self, AttachError, Attached, DetachError, Driver};
 
+mod attach;
 mod leave;
+mod make;
+mod reload;
 
-/// How often someone who waits is told what for.
-const REMINDER: Duration = Duration::from_secs(2);
+pub use reload::{Reload, Reloaded};
+
+/// A device to serve.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// What it is to be.
+    pub options: DeviceOptions,
+    /// The driver to attach it to.
+    pub driver: Option<Driver>,
+    /// How it was described, by which a reload tells whether that has changed.
+    pub keys: BTreeMap<String, String>,
+}
 
 /// What to serve.
-#[derive(Clone, Debug)]
 pub struct ServeRequest {
-    /// The devices, and the driver to attach each to.
-    pub devices: Vec<(DeviceOptions, Option<Driver>)>,
+    /// The devices.
+    pub devices: Vec<Wanted>,
     /// Where sockets and locks go.
     pub runtime_dir: PathBuf,
     /// Take a device over from a daemon that serves it.
@@ -37,6 +48,9 @@ pub struct ServeRequest {
     pub sandbox: Sandbox,
     /// Who it is to be; who it is already when left out.
     pub user: Option<String>,
+    /// Reads anew what is to be served, at SIGHUP and when it is asked for. A daemon that has this serves what it can of
+    /// many devices, and goes on without any.
+    pub reload: Option<Reload>,
 }
 
 /// Why the daemon could not serve.
@@ -82,6 +96,13 @@ pub enum Event {
     Serving {
         /// Its name.
         name: String,
+    },
+    /// The device cannot be served or attached as it was asked for; the others are.
+    Failed {
+        /// Its name.
+        name: String,
+        /// Why.
+        reason: String,
     },
     /// The device is served again, from where another daemon left it.
     TakenOver {
@@ -137,13 +158,15 @@ pub enum Event {
 enum Wake {
     Signal,
     Leave,
+    /// With whom to tell, if that is not a signal.
+    Reload(Option<Sender<Result<Reloaded, String>>>),
     Attached(Name, Result<Attached, AttachError>),
     Detached(Result<(), DetachError>),
     HandOver(Name, Sender<Result<HandedOver, String>>),
 }
 
 /// Serves until SIGINT or SIGTERM, then detaches, drains and destroys every device, or until SIGUSR1, then leaves those
-/// that it can to the next daemon. `watch` is called for each event.
+/// that it can to the next daemon. SIGHUP has it read anew what to serve. `watch` is called for each event.
 ///
 /// # Errors
 ///
@@ -155,12 +178,24 @@ pub fn serve(request: ServeRequest, mut watch: impl FnMut(&Event)) -> Result<(),
     let (sender, wakes) = channel();
     let wake = |signal| match signal {
         Signal::SIGUSR1 => Wake::Leave,
+        Signal::SIGHUP => Wake::Reload(None),
         _ => Wake::Signal,
     };
     signals::forward(sender.clone(), wake).map_err(DaemonError::Signals)?;
     let service = Arc::new(Service::start().map_err(DaemonError::Signals)?);
+    let ServeRequest {
+        devices: wanted,
+        runtime_dir: folder,
+        takeover,
+        reload,
+        ..
+    } = request;
     let mut daemon = Daemon {
         devices: Vec::new(),
+        folder,
+        takeover,
+        reload,
+        reloads_later: Vec::new(),
         api: None,
         service: Arc::clone(&service),
         confined,
@@ -171,7 +206,7 @@ pub fn serve(request: ServeRequest, mut watch: impl FnMut(&Event)) -> Result<(),
         service.note(event);
         watch(event);
     };
-    let result = daemon.run(&request, &lacks, &mut watch);
+    let result = daemon.run(wanted, &lacks, &mut watch);
     service.stops();
     let stopped = daemon.stop(&mut watch);
     result.and(stopped)
@@ -182,10 +217,16 @@ struct Device {
     name: Name,
     control: ControlHandle,
     claim: Claim,
+    keys: BTreeMap<String, String>,
 }
 
 struct Daemon {
     devices: Vec<Device>,
+    folder: PathBuf,
+    takeover: bool,
+    reload: Option<Reload>,
+    /// Reloads that were asked for at a bad time.
+    reloads_later: Vec<Option<Sender<Result<Reloaded, String>>>>,
     api: Option<ApiServer>,
     service: Arc<Service>,
     confined: Confined,
@@ -196,206 +237,87 @@ struct Daemon {
 impl Daemon {
     fn run(
         &mut self,
-        request: &ServeRequest,
+        wanted: Vec<Wanted>,
         lacks: &[String],
         watch: &mut impl FnMut(&Event),
     ) -> Result<(), DaemonError> {
-        let folder = &request.runtime_dir;
-        let prepared = request
-            .devices
-            .iter()
-            .map(|(options, _)| Prepared::new(options.clone(), folder, self.confined));
-        let prepared: Vec<Prepared> = prepared.collect::<Result<_, _>>()?;
-        sockets::remove_dead(folder);
         let mut events = Vec::new();
-        for mut device in prepared {
-            let name = device.name().clone();
-            let (mut left, mut urgency) = (None, None);
-            if request.takeover {
-                // Before anything is asked of the daemon that serves it, if one does: it may be no device for this one.
-                device.stand_by()?;
-                urgency = Some(Urgency::begin());
-                left = Client::new(folder).hand_over(name.as_str())?;
+        let (mut prepared, mut failed) = (Vec::new(), None);
+        for wanted in wanted {
+            match self.prepare(&wanted) {
+                Ok(device) => prepared.push((device, wanted)),
+                Err(error) => events.push(self.tolerate(&wanted, error, &mut failed)?),
             }
-            let claim = Claim::new(folder, &name)?;
-            let control = device.spawn()?;
-            drop(urgency);
-            events.push(match control.is_taken_over() {
-                true => Event::TakenOver {
-                    name: name.to_string(),
-                    from: left.map(|left| left.pid),
-                    pause_us: left
-                        .map(|left| control.served_at().after(left.since).as_micros() as u64),
-                },
-                false => Event::Serving {
-                    name: name.to_string(),
-                },
-            });
-            self.service.watch(name.clone(), control.asker());
-            self.devices.push(Device {
-                name,
-                control,
-                claim,
-            });
         }
-        self.api = Some(self.offer_api(folder)?);
+        sockets::remove_dead(&self.folder);
+        let mut drivers = Vec::new();
+        for (device, wanted) in prepared {
+            match self.make(device, wanted.keys.clone()) {
+                Ok(event) => {
+                    events.push(event);
+                    drivers.push((wanted.options.name, wanted.driver));
+                }
+                Err(error) => events.push(self.tolerate(&wanted, error, &mut failed)?),
+            }
+        }
+        if let (true, Some(error)) = (self.devices.is_empty(), failed) {
+            return Err(error);
+        }
+        self.api = Some(self.offer_api()?);
         // Only now: who may not serve at all has enough to read.
         lacks.iter().for_each(|lack| tracing::warn!("{lack}"));
         tell_why_killed(&events);
         // Whoever waits for these may ask for anything at once.
         events.iter().for_each(&mut *watch);
-        for (options, driver) in &request.devices {
-            // A driver that gave up has no disk to lose.
-            let keep = |_: &Attached| driver.is_none() || !vdpa::has_failed(&options.name);
-            if let Some(Attached { driver, node }) = vdpa::bound(&options.name).filter(keep) {
-                // As the daemon before left it.
-                watch(&Event::Attached {
-                    name: options.name.to_string(),
-                    driver,
-                    node,
-                });
-            } else if let Some(driver) = *driver {
-                if vdpa::status(&options.name) != vdpa::Status::Detached {
-                    // A daemon was killed before it bound a driver, or after it refused one; a bus device cannot be
-                    // added twice.
-                    self.detach(&options.name, watch)
-                        .map_err(DaemonError::Unclean)?;
-                }
-                if !self.attach(&options.name, driver, watch)? {
-                    return Ok(());
-                }
+        for (name, driver) in drivers {
+            match self.bind(&name, driver, watch) {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                Err(error) if self.reload.is_some() => watch(&make::failed(&name, &error)),
+                Err(error) => return Err(error),
             }
         }
         self.service.is_ready();
-        while !self.devices.is_empty() {
-            match self.wakes.recv() {
-                Ok(Wake::Signal) | Err(_) => break,
-                Ok(Wake::Leave) => {
-                    self.leave(watch);
-                    break;
-                }
-                Ok(Wake::HandOver(name, answer)) => {
-                    self.hand_over(&name, &answer, watch);
-                }
-                Ok(_) => {}
-            }
-        }
+        self.listen(watch);
         Ok(())
     }
 
-    fn offer_api(&self, folder: &Path) -> Result<ApiServer, ApiError> {
+    /// Does what it is asked for, until it is asked to end.
+    fn listen(&mut self, watch: &mut impl FnMut(&Event)) {
+        loop {
+            while let Some(answer) = self.reloads_later.pop() {
+                self.answer_reload(answer, watch);
+            }
+            match self.wakes.recv() {
+                Ok(Wake::Signal) | Err(_) => return,
+                Ok(Wake::Leave) => return self.leave(watch),
+                Ok(Wake::Reload(answer)) => self.reloads_later.push(answer),
+                Ok(Wake::HandOver(name, answer)) => {
+                    self.hand_over(&name, &answer, watch);
+                    if self.devices.is_empty() {
+                        return;
+                    }
+                }
+                Ok(Wake::Attached(..) | Wake::Detached(_)) => {}
+            }
+        }
+    }
+
+    fn offer_api(&self) -> Result<ApiServer, ApiError> {
         let served = self.devices.iter().map(|device| Served {
             name: device.name.clone(),
             asker: device.control.asker(),
         });
-        let sender = self.sender.clone();
-        let hand_over = move |name| {
-            let (answer, answered) = channel();
-            let ended = || "the daemon is about to end".to_owned();
-            let asked = sender.send(Wake::HandOver(name, answer));
-            asked.map_err(|_| ended())?;
-            answered.recv().map_err(|_| ended())?
-        };
         let socket = format!("{}{SOCKET_SUFFIX}", std::process::id());
-        ApiServer::start(&folder.join(socket), served.collect(), Arc::new(hand_over))
-    }
-
-    /// Lets go of the device `name` for another daemon, which is told at once: the driver waits for it.
-    fn hand_over(
-        &mut self,
-        name: &Name,
-        answer: &Sender<Result<HandedOver, String>>,
-        watch: &mut impl FnMut(&Event),
-    ) {
-        // Until the answer is on its way.
-        let _urgency = Urgency::begin();
-        // Whoever asked may be gone; then the device is left like that of a killed daemon.
-        match self.let_go(name) {
-            Ok((control, handed_over)) => {
-                let _ = answer.send(Ok(handed_over));
-                control.wait();
-                watch(&Event::HandedOver {
-                    name: name.to_string(),
-                });
-            }
-            Err(refused) => drop(answer.send(Err(refused))),
-        }
-    }
-
-    /// Attaches a device through a thread of its own, since the kernel's probe waits for ours. Returns
-    /// false when a signal came in between.
-    fn attach(
-        &mut self,
-        name: &Name,
-        driver: Driver,
-        watch: &mut impl FnMut(&Event),
-    ) -> Result<bool, DaemonError> {
-        let served = self.devices.iter().find(|device| device.name == *name);
-        let Some(asker) = served.map(|device| device.control.asker()) else {
-            return Ok(true);
-        };
-        let (name, sender) = (name.clone(), self.sender.clone());
-        let label = name.to_string();
-        std::thread::spawn(move || {
-            let attached = asker.attach(&name, driver);
-            // The daemon waits for this, so it listens.
-            let _ = sender.send(Wake::Attached(name, attached));
-        });
-        let mut interrupted = false;
-        loop {
-            match self.wakes.recv_timeout(REMINDER) {
-                Ok(Wake::Attached(name, attached)) => {
-                    let Attached { driver, node } = attached?;
-                    watch(&Event::Attached {
-                        name: name.to_string(),
-                        driver,
-                        node,
-                    });
-                    return Ok(!interrupted);
-                }
-                Ok(Wake::Signal) => {
-                    interrupted = true;
-                    // The probe may wait for requests that the backend never finishes.
-                    let devices = self.devices.iter();
-                    let probed = devices.filter(|device| device.name.as_str() == label);
-                    probed.for_each(|device| device.control.asker().set_leaving(true));
-                }
-                Ok(Wake::HandOver(name, answer)) => refuse(&name, &answer),
-                Ok(Wake::Detached(..) | Wake::Leave) => {}
-                Err(RecvTimeoutError::Timeout) => {
-                    let reason = format!("the {driver} driver's probe");
-                    watch(&Event::Waiting {
-                        name: label.clone(),
-                        reason,
-                    });
-                }
-                Err(RecvTimeoutError::Disconnected) => return Ok(false),
-            }
-        }
+        let requests = Requests(self.sender.clone());
+        ApiServer::start(&self.folder.join(socket), served.collect(), requests)
     }
 
     /// Detaches and unmakes every device. A second signal gives up waiting.
     fn stop(mut self, watch: &mut impl FnMut(&Event)) -> Result<(), DaemonError> {
         let mut left_behind = Vec::new();
         for device in std::mem::take(&mut self.devices).into_iter().rev() {
-            let Device {
-                name,
-                control,
-                claim: _claim,
-            } = device;
-            if vdpa::status(&name) != vdpa::Status::Detached {
-                control.asker().set_leaving(true);
-                if let Err(reason) = self.detach(&name, watch) {
-                    left_behind.push(reason);
-                }
-            }
-            if control.end() {
-                watch(&Event::Stopped {
-                    name: name.to_string(),
-                });
-            } else {
-                left_behind.push(format!("device {name} could not be taken down cleanly"));
-            }
+            left_behind.extend(self.unmake(device, watch));
         }
         match left_behind.is_empty() {
             true => Ok(()),
@@ -403,46 +325,46 @@ impl Daemon {
         }
     }
 
-    fn detach(&mut self, name: &Name, watch: &mut impl FnMut(&Event)) -> Result<(), String> {
-        let (sender, device) = (self.sender.clone(), name.clone());
-        std::thread::spawn(move || {
-            let detached = vdpa::detach(&device);
-            let _ = sender.send(Wake::Detached(detached));
-        });
-        let begun = Instant::now();
-        loop {
-            match self.wakes.recv_timeout(REMINDER) {
-                Ok(Wake::Detached(Ok(()))) => {
-                    watch(&Event::Detached {
-                        name: name.to_string(),
-                    });
-                    return Ok(());
-                }
-                Ok(Wake::Detached(Err(error))) => return Err(error.to_string()),
-                Ok(Wake::Signal) if begun.elapsed() > REMINDER => {
-                    return Err(format!(
-                        "device {name} stays attached: its driver did not let go"
-                    ));
-                }
-                Ok(Wake::HandOver(name, answer)) => refuse(&name, &answer),
-                Ok(_) => {}
-                Err(RecvTimeoutError::Timeout) => {
-                    let reason = "the driver to let go: close what uses the device, or interrupt \
-                                  again to leave it";
-                    watch(&Event::Waiting {
-                        name: name.to_string(),
-                        reason: reason.into(),
-                    });
-                }
-                Err(RecvTimeoutError::Disconnected) => return Err("signals ended".into()),
-            }
+    /// Detaches and unmakes one. Returns what stays behind.
+    fn unmake(&mut self, device: Device, watch: &mut impl FnMut(&Event)) -> Vec<String> {
+        let mut left_behind = Vec::new();
+        let Device { name, control, .. } = &device;
+        if vdpa::status(name) != vdpa::Status::Detached {
+            control.asker().set_leaving(true);
+            left_behind.extend(self.detach(name, watch).err());
         }
+        let (name, claim) = (device.name, device.claim);
+        if device.control.end() {
+            watch(&Event::Stopped {
+                name: name.to_string(),
+            });
+        } else {
+            left_behind.push(format!("device {name} could not be taken down cleanly"));
+        }
+        drop(claim);
+        left_behind
     }
 }
 
-/// Answers who asks for a device at a bad time.
-fn refuse(name: &Name, answer: &Sender<Result<HandedOver, String>>) {
-    let busy = format!("device {name} is being attached or detached: try again");
-    // Whoever asked may be gone.
-    let _ = answer.send(Err(busy));
+/// How other threads ask the daemon.
+#[derive(Clone)]
+pub(crate) struct Requests(Sender<Wake>);
+
+impl Requests {
+    /// Has it let go of the device `name`, or say why it does not.
+    pub(crate) fn hand_over(&self, name: Name) -> Result<HandedOver, String> {
+        self.ask(|answer| Wake::HandOver(name, answer))
+    }
+
+    /// Has it read anew what to serve, or say why it does not.
+    pub(crate) fn reload(&self) -> Result<Reloaded, String> {
+        self.ask(|answer| Wake::Reload(Some(answer)))
+    }
+
+    fn ask<T>(&self, wake: impl FnOnce(Sender<Result<T, String>>) -> Wake) -> Result<T, String> {
+        let ended = || "the daemon is about to end".to_owned();
+        let (answer, answered) = channel();
+        self.0.send(wake(answer)).map_err(|_| ended())?;
+        answered.recv().map_err(|_| ended())?
+    }
 }

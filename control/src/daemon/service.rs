@@ -70,6 +70,14 @@ impl Service {
         tell(&[NotifyState::Ready, NotifyState::Status(&tally.text())]);
     }
 
+    /// It reads anew what to serve, until it is ready again.
+    pub(super) fn reloads(&self) {
+        match NotifyState::monotonic_usec_now() {
+            Ok(now) => tell(&[NotifyState::Reloading, now]),
+            Err(_) => tell(&[NotifyState::Reloading]),
+        }
+    }
+
     /// The daemon ends from here on.
     pub(super) fn stops(&self) {
         lock(&self.tally).is_shown = false;
@@ -145,7 +153,7 @@ impl Tally {
             Event::Stopped { name } | Event::HandedOver { name } | Event::Left { name } => {
                 self.attached.remove(name) | self.served.remove(name)
             }
-            Event::Waiting { .. } => false,
+            Event::Waiting { .. } | Event::Failed { .. } => false,
         }
     }
 

@@ -1,4 +1,4 @@
-//! SIGINT, SIGTERM and SIGUSR1 as events.
+//! SIGINT, SIGTERM, SIGHUP and SIGUSR1 as events.
 
 use std::sync::mpsc::Sender;
 
@@ -10,7 +10,12 @@ pub(super) fn forward<E: Send + 'static>(
     to: Sender<E>,
     event: fn(Signal) -> E,
 ) -> std::io::Result<()> {
-    let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGUSR1]);
+    let signals = SigSet::from_iter([
+        Signal::SIGINT,
+        Signal::SIGTERM,
+        Signal::SIGHUP,
+        Signal::SIGUSR1,
+    ]);
     signals.thread_block()?;
     let wait = move || {
         while let Ok(signal) = signals.wait() {

@@ -8,9 +8,11 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 mod attach;
 mod bench;
+mod config;
 mod doctor;
 mod output;
 mod package;
+mod reload;
 mod resize;
 mod serve;
 mod show;
@@ -34,6 +36,8 @@ enum Command {
     Status(show::StatusArgs),
     Stats(show::StatsArgs),
     Resize(resize::ResizeArgs),
+    Reload(reload::ReloadArgs),
+    Config(config::ConfigArgs),
     Bench(bench::BenchArgs),
     Vm(vm::VmArgs),
     Completions(package::CompletionsArgs),
@@ -55,6 +59,8 @@ fn main() -> ExitCode {
         Command::Status(args) => show::status(&args),
         Command::Stats(args) => show::stats(&args),
         Command::Resize(args) => resize::main(&args),
+        Command::Reload(args) => reload::main(&args),
+        Command::Config(args) => config::main(&args),
         Command::Bench(args) => bench::main(args),
         Command::Vm(args) => vm::main(args),
         Command::Completions(args) => package::completions(&args, Cli::command()),

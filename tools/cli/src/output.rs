@@ -48,7 +48,7 @@ pub(crate) fn refuse(error: &clap::Error) -> ExitCode {
 }
 
 /// Returns what is wrong and any tips, without the usage.
-fn one_line(rendered: &str) -> String {
+pub(crate) fn one_line(rendered: &str) -> String {
     let lines = rendered.lines().map(str::trim);
     let said = lines.take_while(|line| {
         !line.starts_with("Usage:") && !line.starts_with("For more information")

@@ -1,27 +1,22 @@
 //! `pollux serve`: the daemon, in the foreground.
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
-use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use pollux_control::daemon::{DaemonError, Event, ServeRequest, serve};
-use pollux_control::device::{
-    BackendSpec, DeviceOptions, InterruptCpus, UmemKind, parse_cpu_list, parse_ring_features,
-    parse_size,
-};
+use pollux_control::daemon::{DaemonError, Event, Reload, ServeRequest, Wanted, serve};
 use pollux_control::sandbox::Sandbox;
-use pollux_control::vdpa::Driver;
 use pollux_dataplane::backend::{DiskError, FileError};
-use pollux_dataplane::limits::MSG_TIMEOUT_S;
-use pollux_dataplane::ring::RingFeatures;
-use pollux_dataplane::worker::PollMode;
 use tracing_subscriber::EnvFilter;
-use vduse::Name;
 
+use crate::config;
 use crate::output::{Runtime, finish, line};
+
+mod device;
+
+pub(crate) use device::DeviceArgs;
 
 const EXAMPLE: &str =
     "Example: pollux serve --name d0 --backend null,size=8G --queues 2 --cpus 2,3 \
@@ -69,66 +64,17 @@ for the same command. RUST_LOG=debug shows every message.";
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLE)]
 pub(crate) struct ServeArgs {
-    /// Name of the device, in VDUSE and on the vDPA bus
-    #[arg(long)]
-    name: Name,
-    /// Storage: kind,key=value,...
-    #[arg(long)]
-    backend: BackendSpec,
-    /// Virtqueues, each with a thread of its own
-    #[arg(long, default_value_t = 1)]
-    queues: u16,
-    /// Entries of a virtqueue, a power of two
-    #[arg(long, default_value_t = 1024)]
-    queue_size: u16,
-    /// Features of virtqueues to offer: indirect_desc, event_idx, ring_packed, in_order, or none
-    #[arg(long, default_value = "event_idx", value_parser = parse_ring_features, value_name = "LIST")]
-    features: RingFeatures,
-    /// CPUs of the threads, one a queue, such as 2,3 or 2-3 [default: the last ones]
-    #[arg(long, value_name = "LIST")]
-    cpus: Option<String>,
-    /// How threads wait for requests
-    #[arg(long, value_enum, default_value_t = Poll::Adaptive)]
-    poll: Poll,
-    /// Time that an adaptive thread polls after the last request before it sleeps
-    #[arg(long, default_value_t = 50, value_name = "MICROSECONDS")]
-    poll_us: u64,
-    /// Time that an interrupt may be held while more completions are on their way; 0 for not at all
-    #[arg(long, default_value_t = 500, value_name = "MICROSECONDS")]
-    irq_hold_us: u64,
-    /// CPUs that handle the driver's interrupts: worker (that of the queue's thread), driver (its own
-    /// choice), others (its choice without those of --cpus), auto (worker while it keeps many requests
-    /// outstanding, else others), or a list
-    #[arg(long, default_value = "auto", value_name = "WHICH")]
-    irq_cpus: InterruptCpus,
-    /// Time one request in about this many for the latency histogram
-    #[arg(long, default_value = "1", value_name = "N")]
-    latency_sample: NonZeroU32,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Serve what this file names, TOML: many devices, read anew at SIGHUP and by `pollux reload`; see `pollux config`
+    #[arg(long, value_name = "FILE", conflicts_with = "DeviceArgs")]
+    config: Option<PathBuf>,
+    /// Say whether the configuration is sound, and serve nothing
+    #[arg(long, requires = "config")]
+    check: bool,
     /// Take the device over from the daemon that serves it, while its driver goes on
-    #[arg(long)]
+    #[arg(long, conflicts_with = "vhost_user")]
     takeover: bool,
-    /// Attach to this driver of the vDPA bus: virtio (a disk /dev/vdX here) or vhost (a guest)
-    #[arg(long)]
-    attach: Option<Driver>,
-    /// Serve frontends of the vhost-user protocol, such as QEMU, at this socket, instead of a device of VDUSE
-    #[arg(long, value_name = "PATH",
-        conflicts_with_all = ["attach", "takeover", "umem", "bounce_size", "msg_timeout", "irq_cpus"])]
-    vhost_user: Option<PathBuf>,
-    /// Seconds that storage may hold a request. Then all that its queue has in storage fails, and the queue goes on
-    /// [default: for ever, as a disk that a filesystem took for dead may only have been slow]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=86400), value_name = "SECONDS")]
-    io_timeout: Option<u32>,
-    /// Seconds that the kernel waits for an answer before it gives the device up; also the time that a killed daemon
-    /// may be gone, and that powering off takes then [default: 30]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(MSG_TIMEOUT_S), value_name = "SECONDS")]
-    msg_timeout: Option<u32>,
-    /// Memory that data of a disk of this host is copied to and from: off (pages of the kernel), anon (ordinary
-    /// pages of the daemon) or hugepage; the latter two are put in place at the first request
-    #[arg(long, value_enum, default_value_t = Umem::Off)]
-    umem: Umem,
-    /// Size of that memory, 16M to 1G [default: 64M]
-    #[arg(long, value_parser = parse_size, value_name = "SIZE")]
-    bounce_size: Option<u64>,
     /// Give up what serving does not take, of capabilities, files and system calls: on (a call that nobody expects ends the
     /// daemon with SIGSYS), log (the kernel logs it instead) or off
     #[arg(long, value_enum, default_value_t = SandboxWord::On, value_name = "WHICH")]
@@ -141,23 +87,6 @@ pub(crate) struct ServeArgs {
     json: bool,
     #[command(flatten)]
     runtime: Runtime,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Poll {
-    /// Never sleep: lowest latency, one CPU a queue always in use
-    Busy,
-    /// Poll for a while, then sleep until kicked
-    Adaptive,
-    /// Sleep whenever there is nothing to do
-    Event,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Umem {
-    Off,
-    Anon,
-    Hugepage,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -175,27 +104,48 @@ pub(crate) fn main(args: ServeArgs) -> ExitCode {
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
-    let (json, attach, takeover) = (args.json, args.attach, args.takeover);
-    let runtime_dir = args.runtime.runtime_dir.clone();
-    let user = args.user.clone();
-    let sandbox = match args.sandbox {
-        SandboxWord::On => Sandbox::On,
-        SandboxWord::Log => Sandbox::Log,
-        SandboxWord::Off => Sandbox::Off,
+    let ServeArgs {
+        device,
+        config,
+        check,
+        takeover,
+        sandbox,
+        user,
+        json,
+        runtime,
+    } = args;
+    let devices = match &config {
+        Some(path) => config::read(path).map_err(|e| e.to_string()),
+        None => one(device).map(|wanted| vec![wanted]),
     };
-    let options = match args.options() {
-        Ok(options) => options,
+    let devices = match devices {
+        Ok(devices) => devices,
         Err(reason) => {
             eprintln!("pollux: {reason}");
             return ExitCode::from(2);
         }
     };
+    if check {
+        let count = devices.len();
+        line(format_args!(
+            "sound: {count} device{}",
+            if count == 1 { "" } else { "s" }
+        ));
+        return ExitCode::SUCCESS;
+    }
     let request = ServeRequest {
-        devices: vec![(options, attach)],
-        runtime_dir,
+        devices,
+        runtime_dir: runtime.runtime_dir,
         takeover,
-        sandbox,
+        sandbox: match sandbox {
+            SandboxWord::On => Sandbox::On,
+            SandboxWord::Log => Sandbox::Log,
+            SandboxWord::Off => Sandbox::Off,
+        },
         user,
+        reload: config.map(|path| -> Reload {
+            Box::new(move || config::read(&path).map_err(|e| e.to_string()))
+        }),
     };
     let watch = |event: &Event| match json {
         true => line(serde_json::to_string(event).unwrap_or_default()),
@@ -210,6 +160,23 @@ pub(crate) fn main(args: ServeArgs) -> ExitCode {
     }
 }
 
+/// Returns the device that the command line describes.
+fn one(device: DeviceArgs) -> Result<Wanted, String> {
+    let required = [
+        ("--name <NAME>", device.name.is_none()),
+        ("--backend <BACKEND>", device.backend.is_none()),
+    ];
+    let missing = required.into_iter().filter(|(_, is_missing)| *is_missing);
+    let missing: Vec<&str> = missing.map(|(argument, _)| argument).collect();
+    if !missing.is_empty() {
+        return Err(format!(
+            "the following required arguments were not provided: {}; see --help",
+            missing.join(" ")
+        ));
+    }
+    device.wanted(BTreeMap::new()).map_err(|(_, reason)| reason)
+}
+
 fn is_about_options(error: &pollux_control::device::ServeError) -> bool {
     use pollux_control::device::ServeError;
     match error {
@@ -221,40 +188,10 @@ fn is_about_options(error: &pollux_control::device::ServeError) -> bool {
     }
 }
 
-impl ServeArgs {
-    fn options(self) -> Result<DeviceOptions, String> {
-        let cpus = self.cpus.as_deref().map(parse_cpu_list).transpose();
-        Ok(DeviceOptions {
-            name: self.name,
-            backend: self.backend,
-            queues: self.queues,
-            queue_size: self.queue_size,
-            ring_features: self.features,
-            cpus: cpus.map_err(|e| e.to_string())?,
-            mode: match self.poll {
-                Poll::Busy => PollMode::Busy,
-                Poll::Adaptive => PollMode::Adaptive(Duration::from_micros(self.poll_us)),
-                Poll::Event => PollMode::Event,
-            },
-            interrupt_hold: Duration::from_micros(self.irq_hold_us),
-            interrupt_cpus: self.irq_cpus,
-            latency_sample: self.latency_sample,
-            io_timeout: self.io_timeout.map(|s| Duration::from_secs(s.into())),
-            msg_timeout_s: self.msg_timeout,
-            umem: match self.umem {
-                Umem::Off => UmemKind::Off,
-                Umem::Anon => UmemKind::Anon,
-                Umem::Hugepage => UmemKind::Hugepage,
-            },
-            bounce_size_bytes: self.bounce_size,
-            vhost_user: self.vhost_user,
-        })
-    }
-}
-
 fn describe(event: &Event) -> String {
     match event {
         Event::Serving { name } => format!("{name}: served"),
+        Event::Failed { name, reason } => format!("{name}: failed: {reason}"),
         Event::TakenOver {
             name,
             from: Some(pid),

@@ -9,20 +9,22 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Every crate, and which of the others it may use.
-const CRATES: [(&str, &[&str]); 6] = [
+const CRATES: [(&str, &[&str]); 7] = [
     (
         "pollux",
         &[
             "pollux-bench",
             "pollux-control",
             "pollux-dataplane",
+            "pollux-toml",
             "pollux-vm",
             "vduse",
         ],
     ),
-    ("pollux-bench", &["pollux-dataplane"]),
+    ("pollux-bench", &["pollux-dataplane", "pollux-toml"]),
     ("pollux-control", &["pollux-dataplane", "vduse"]),
     ("pollux-dataplane", &[]),
+    ("pollux-toml", &[]),
     ("pollux-vm", &[]),
     ("vduse", &[]),
 ];

@@ -1,9 +1,12 @@
 //! Letting go of devices that go on: another daemon serves them next.
 
+use std::sync::mpsc::Sender;
+
 use vduse::Name;
 
 use super::{Daemon, Device, Event};
 use crate::api::HandedOver;
+use crate::daemon::urgency::Urgency;
 use crate::device::ControlHandle;
 
 impl Daemon {
@@ -46,6 +49,28 @@ impl Daemon {
             watch(&Event::Left {
                 name: name.to_string(),
             });
+        }
+    }
+
+    /// Lets go of the device `name` for another daemon, which is told at once: the driver waits for it.
+    pub(super) fn hand_over(
+        &mut self,
+        name: &Name,
+        answer: &Sender<Result<HandedOver, String>>,
+        watch: &mut impl FnMut(&Event),
+    ) {
+        // Until the answer is on its way.
+        let _urgency = Urgency::begin();
+        // Whoever asked may be gone; then the device is left like that of a killed daemon.
+        match self.let_go(name) {
+            Ok((control, handed_over)) => {
+                let _ = answer.send(Ok(handed_over));
+                control.wait();
+                watch(&Event::HandedOver {
+                    name: name.to_string(),
+                });
+            }
+            Err(refused) => drop(answer.send(Err(refused))),
         }
     }
 }

@@ -11,6 +11,7 @@
 #![deny(unsafe_code)]
 
 mod bad_input;
+mod config;
 mod contract;
 mod data;
 mod doctor;

@@ -55,6 +55,14 @@ impl Daemon {
         })
     }
 
+    /// Waits until the daemon has told of `count` such events.
+    pub(crate) fn until_events(&mut self, event: &str, count: usize) {
+        until(&format!("{count} events {event}"), || {
+            assert!(!self.process.has_ended(), "the daemon has ended");
+            (self.events(event).len() >= count).then_some(())
+        });
+    }
+
     /// Returns every `event` that the daemon has told of.
     pub(crate) fn events(&self, event: &str) -> Vec<Value> {
         let printed = self.process.stdout();

@@ -1,0 +1,150 @@
+//! Many devices from a configuration, which changes while they are served.
+
+use std::fmt::Write;
+use std::time::Instant;
+
+use nix::sys::signal::Signal;
+
+use crate::guest::{Daemon, Disk, Fio, PATIENCE, Running, in_guest, leftovers, pollux};
+
+/// Outside of what is looked through for left-overs.
+const FILE: &str = "/tmp/pollux.toml";
+
+/// Has the configuration describe disks of memory with these names.
+fn describe(names: &[String]) {
+    let mut text = "[defaults]\nattach = \"virtio\"\n".to_owned();
+    for name in names {
+        let path = format!("/tmp/config-{name}");
+        write!(
+            text,
+            "[[device]]\nname = \"{name}\"\nbackend = \"ram,size=8M,path={path}\"\n"
+        )
+        .expect("a string takes it");
+    }
+    std::fs::write(FILE, text).expect("a file in /tmp");
+}
+
+fn names(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+/// Starts a daemon over the configuration, whose device `name` is looked at.
+fn serve(name: &str) -> Daemon {
+    let process = Running::program("pollux", &["serve", "--json", "--config", FILE]);
+    Daemon::from(name, process)
+}
+
+/// Returns the disk of the device `name`.
+fn disk(name: &str) -> Disk {
+    Disk::new(node(name).into())
+}
+
+fn node(name: &str) -> String {
+    let shown = pollux(&["status", name, "--json"]).succeeded();
+    let shown: serde_json::Value = serde_json::from_str(&shown).expect(&shown);
+    shown["node"].as_str().expect("it is attached").to_owned()
+}
+
+/// Returns what process `pid` has in memory.
+fn memory_kib(pid: i32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it lives");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let word = line.and_then(|line| line.split_whitespace().next());
+    word.and_then(|kib| kib.parse().ok()).expect(&status)
+}
+
+/// Returns the CPU time of process `pid` (proc_pid_stat(5), in hundredths of a second).
+fn cpu_seconds(pid: i32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it lives");
+    let behind = stat.rsplit(')').next().expect("a name in brackets");
+    let ticks = behind.split_whitespace().skip(11).take(2);
+    ticks
+        .map(|ticks| ticks.parse::<f64>().expect("a number"))
+        .sum::<f64>()
+        / 100.0
+}
+
+#[test]
+fn a_reload_adds_and_removes_while_another_device_verifies() {
+    in_guest(|| {
+        describe(&names(&["d0", "d1"]));
+        let mut daemon = serve("d0");
+        daemon.until_events("attached", 2);
+        let kept = disk("d0");
+        let load = Fio::verify(kept.node(), "4k", 32, "4M").start();
+        describe(&names(&["d0", "d2"]));
+        pollux(&["reload"]).succeeded();
+        assert_eq!(daemon.events("stopped")[0]["name"], "d1");
+        Fio::verify(disk("d2").node(), "4k", 1, "64k").run();
+        std::fs::write(FILE, "[[device]\n").expect("a file in /tmp");
+        let refused = pollux(&["reload"]);
+        assert_eq!(refused.status.code(), Some(1), "{}", refused.stdout);
+        let said = refused.stderr;
+        assert!(said.contains("pollux.toml:1:"), "{said}");
+        daemon.signal(Signal::SIGHUP);
+        load.wait(3 * PATIENCE).succeeded();
+        assert_eq!(daemon.events("stopped").len(), 1);
+        describe(&[]);
+        daemon.signal(Signal::SIGHUP);
+        daemon.until_events("stopped", 3);
+        describe(&names(&["d3"]));
+        pollux(&["reload"]).succeeded();
+        Fio::verify(disk("d3").node(), "4k", 1, "64k").run();
+        daemon.stop();
+        assert_eq!(leftovers(), [""; 0]);
+    });
+}
+
+#[test]
+fn a_device_that_cannot_be_served_leaves_the_others_alone_and_all_are_taken_over() {
+    in_guest(|| {
+        describe(&names(&["d0", "d1"]));
+        let bad = "[[device]]\nname = \"bad\"\nbackend = \"file,path=/tmp/no-such-file\"\n";
+        let text = std::fs::read_to_string(FILE).expect("it was written") + bad;
+        std::fs::write(FILE, text).expect("a file in /tmp");
+        let mut daemon = serve("d0");
+        daemon.until_events("attached", 2);
+        let failed = daemon.events("failed");
+        assert_eq!(failed[0]["name"], "bad", "{failed:?}");
+        let loads = ["d0", "d1"].map(|name| Fio::verify(disk(name).node(), "4k", 8, "2M").start());
+        daemon.signal(Signal::SIGKILL);
+        let mut next = serve("d0");
+        next.until_events("taken_over", 2);
+        for load in loads {
+            load.wait(3 * PATIENCE).succeeded();
+        }
+        next.stop();
+        assert_eq!(leftovers(), [""; 0]);
+    });
+}
+
+#[test]
+fn many_devices_are_served_by_one_daemon() {
+    // What the time limit of all tests allows; 256 is the most.
+    const DEVICES: usize = 32;
+    in_guest(|| {
+        let count = std::env::var("POLLUX_TEST_DEVICES")
+            .map_or(DEVICES, |it| it.parse().expect("a number"));
+        let all: Vec<String> = (0..count).map(|number| format!("d{number}")).collect();
+        describe(&all);
+        let begun = Instant::now();
+        let mut daemon = serve("d0");
+        daemon.until_events("attached", count);
+        eprintln!(
+            "{count} devices attached after {:.1} s",
+            begun.elapsed().as_secs_f64()
+        );
+        for name in [0, count / 2, count - 1].map(|place| &all[place]) {
+            Fio::verify(disk(name).node(), "4k", 4, "256k").run();
+        }
+        let memory = memory_kib(daemon.pid());
+        let most = (64 << 10) + (count as u64) * (1 << 10);
+        assert!(memory < most, "{memory} KiB of at most {most}");
+        let (before, from) = (cpu_seconds(daemon.pid()), Instant::now());
+        std::thread::sleep(std::time::Duration::from_secs(3));
+        let share = (cpu_seconds(daemon.pid()) - before) / from.elapsed().as_secs_f64();
+        eprintln!("{memory} KiB, {:.1} % of a CPU while idle", share * 100.0);
+        daemon.stop();
+        assert_eq!(leftovers(), [""; 0]);
+    });
+}
