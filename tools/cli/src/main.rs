@@ -14,6 +14,7 @@ mod package;
 mod resize;
 mod serve;
 mod show;
+mod top;
 mod vm;
 
 /// Serves virtio-blk disks through VDUSE from polling threads
@@ -33,6 +34,7 @@ enum Command {
     List(show::ListArgs),
     Status(show::StatusArgs),
     Stats(show::StatsArgs),
+    Top(top::TopArgs),
     Resize(resize::ResizeArgs),
     Bench(bench::BenchArgs),
     Vm(vm::VmArgs),
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         Command::List(args) => show::list(&args),
         Command::Status(args) => show::status(&args),
         Command::Stats(args) => show::stats(&args),
+        Command::Top(args) => top::main(&args),
         Command::Resize(args) => resize::main(&args),
         Command::Bench(args) => bench::main(args),
         Command::Vm(args) => vm::main(args),
