@@ -34,8 +34,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 Enter shows the queues of the selected device, ? the other keys. Without a terminal it prints one table.
 
-Latency is the time inside of the device since its worker started: from taking a request to returning it. A device's is
-that of its slowest queue. Busy is the share of the workers' passes that found work.")]
+P50 and P99 are the latency inside of the device since its worker started, and a device's are those of its slowest queue. \
+BUSY is the share of the workers' passes that found work.")]
 pub(crate) struct TopArgs {
     /// Seconds from sample to sample, 0.1 to 3600
     #[arg(short, long, default_value = "1", value_name = "SECONDS", value_parser = seconds)]
@@ -157,6 +157,8 @@ fn print(source: Source, args: &TopArgs, is_once: bool) -> Result<(), TopError> 
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
                 other => other.map_err(TopError::Output)?,
             },
+            // Who does not answer is told below.
+            false if report.devices.is_empty() && !report.problems.is_empty() => {}
             false => draw_table(&report.devices),
         }
         if is_once {

@@ -10,7 +10,7 @@ use ratatui::widgets::{
 
 use super::columns::{Column, DEVICE, QUEUE, Value, binary, count};
 use super::model::Model;
-use super::rates::DeviceRow;
+use super::rates::{DeviceRow, Rates};
 
 const MINUTE: &str = "LAST 60s";
 const NOTE: &str = "P50, P99: since the worker started; a device's are its slowest queue's";
@@ -86,14 +86,18 @@ fn problems(model: &Model) -> Vec<String> {
 }
 
 fn draw_header(frame: &mut Frame<'_>, model: &Model, area: Rect) {
-    let rates = || model.rows.iter().filter_map(|row| row.rates);
+    let sum = |of: fn(Rates) -> f64| {
+        let rates = model.rows.iter().filter_map(|row| row.rates);
+        // An empty sum() of floats is -0.
+        rates.map(of).fold(0.0, |sum, rate| sum + rate)
+    };
     let devices = model.rows.iter().filter(|row| !row.is_gone()).count();
     let line = format!(
         "pollux top  {devices} device{}  {} IOPS  read {}/s  write {}/s",
         if devices == 1 { "" } else { "s" },
-        count(rates().map(|it| it.iops).sum()),
-        binary(rates().map(|it| it.read_bytes_per_second).sum()),
-        binary(rates().map(|it| it.written_bytes_per_second).sum()),
+        count(sum(|it| it.iops)),
+        binary(sum(|it| it.read_bytes_per_second)),
+        binary(sum(|it| it.written_bytes_per_second)),
     );
     let right = match model.is_paused {
         true => "paused".to_owned(),

@@ -149,6 +149,7 @@ fn no_daemon_is_a_clear_line() {
         line_with(&drawn(&model, size), "asking the daemons in /run/pollux");
         model.take(Sample::default());
         let text = drawn(&model, size).join(" ");
+        assert!(text.starts_with("pollux top  0 devices  0 IOPS  read 0/s  write 0/s "));
         let text = words(&text).join(" ");
         assert!(
             text.contains(
