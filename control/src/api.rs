@@ -15,7 +15,7 @@
 mod client;
 mod server;
 
-pub use client::{Client, ClientError};
+pub use client::{Client, ClientError, Survey};
 pub use server::Served;
 pub(crate) use server::{ApiError, ApiServer};
 

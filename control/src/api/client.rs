@@ -2,6 +2,8 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
@@ -54,6 +56,15 @@ pub enum ClientError {
     },
 }
 
+/// What one look at every daemon brought.
+#[derive(Debug, Default)]
+pub struct Survey {
+    /// Every device of the daemons that answered, sorted by name.
+    pub devices: Vec<DeviceSnapshot>,
+    /// Why the others did not, an error each.
+    pub silent: Vec<ClientError>,
+}
+
 /// Asks the daemons that have their sockets in one runtime directory.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -74,13 +85,40 @@ impl Client {
     ///
     /// [`ClientError`] when the sockets cannot be found or a daemon does not answer.
     pub fn list(&self) -> Result<Vec<DeviceSnapshot>, ClientError> {
-        let mut all = Vec::new();
-        for socket in self.sockets()? {
-            let devices: Option<Vec<DeviceSnapshot>> = ask(&socket, "/v1/devices", None::<&()>)?;
-            all.extend(devices.unwrap_or_default());
+        let Survey { devices, silent } = self.survey(Duration::MAX)?;
+        silent.into_iter().next().map_or(Ok(devices), Err)
+    }
+
+    /// Asks all daemons at once for their devices, and waits for each no longer than `patience`. One that does not answer
+    /// takes nothing from the others.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Folder`] when the sockets cannot be found.
+    pub fn survey(&self, patience: Duration) -> Result<Survey, ClientError> {
+        type Answer = Result<Option<Vec<DeviceSnapshot>>, ClientError>;
+        let sockets = self.sockets()?;
+        let look = |socket| ask_within(socket, "/v1/devices", None::<&()>, patience);
+        let answers: Vec<Answer> = thread::scope(|scope| {
+            let asked = sockets
+                .iter()
+                .map(|socket| scope.spawn(move || look(socket)));
+            let asked: Vec<_> = asked.collect();
+            let pass_on = |panicked| std::panic::resume_unwind(panicked);
+            let answers = asked
+                .into_iter()
+                .map(|asked| asked.join().unwrap_or_else(pass_on));
+            answers.collect()
+        });
+        let mut survey = Survey::default();
+        for answer in answers {
+            match answer {
+                Ok(devices) => survey.devices.extend(devices.unwrap_or_default()),
+                Err(error) => survey.silent.push(error),
+            }
         }
-        all.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(all)
+        survey.devices.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(survey)
     }
 
     /// Returns the device `name`.
@@ -203,6 +241,16 @@ fn ask<T: DeserializeOwned>(
     path: &str,
     body: Option<&impl Serialize>,
 ) -> Result<Option<T>, ClientError> {
+    ask_within(socket, path, body, Duration::MAX)
+}
+
+/// As [`ask`], but for no longer than `patience`.
+fn ask_within<T: DeserializeOwned>(
+    socket: &Path,
+    path: &str,
+    body: Option<&impl Serialize>,
+    patience: Duration,
+) -> Result<Option<T>, ClientError> {
     let failed = |reason: String| ClientError::Connection {
         socket: socket.into(),
         reason,
@@ -215,10 +263,10 @@ fn ask<T: DeserializeOwned>(
         .map(serde_json::to_vec)
         .transpose()
         .map_err(|e| failed(e.to_string()))?;
-    let Some((status, bytes)) = runtime
-        .block_on(exchange(socket, path, body))
-        .map_err(failed)?
-    else {
+    let exchange = async { tokio::time::timeout(patience, exchange(socket, path, body)).await };
+    let answer = runtime.block_on(exchange);
+    let late = |_| failed(format!("nothing came within {} s", patience.as_secs_f64()));
+    let Some((status, bytes)) = answer.map_err(late)?.map_err(failed)? else {
         return Ok(None);
     };
     if status.is_success() {

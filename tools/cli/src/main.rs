@@ -16,6 +16,7 @@ mod reload;
 mod resize;
 mod serve;
 mod show;
+mod top;
 mod vm;
 
 /// Serves virtio-blk disks through VDUSE from polling threads
@@ -35,6 +36,7 @@ enum Command {
     List(show::ListArgs),
     Status(show::StatusArgs),
     Stats(show::StatsArgs),
+    Top(top::TopArgs),
     Resize(resize::ResizeArgs),
     Reload(reload::ReloadArgs),
     Config(config::ConfigArgs),
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
         Command::List(args) => show::list(&args),
         Command::Status(args) => show::status(&args),
         Command::Stats(args) => show::stats(&args),
+        Command::Top(args) => top::main(&args),
         Command::Resize(args) => resize::main(&args),
         Command::Reload(args) => reload::main(&args),
         Command::Config(args) => config::main(&args),

@@ -159,7 +159,7 @@ fn draw_device(device: &DeviceSnapshot) {
     }
 }
 
-fn state(state: QueueState) -> &'static str {
+pub(crate) fn state(state: QueueState) -> &'static str {
     match state {
         QueueState::Unused => "unused",
         QueueState::Running => "running",

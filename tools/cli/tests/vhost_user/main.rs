@@ -8,6 +8,7 @@ mod daemon;
 mod in_flight;
 mod qemu;
 mod sandbox;
+mod top;
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
