@@ -8,14 +8,19 @@
 //! | `POST /v1/devices/NAME/detach` | nothing |
 //! | `POST /v1/devices/NAME/hand-over` | who lets go of it, and since when its driver waits |
 //! | `POST /v1/devices/NAME/resize` with `{"size_bytes": 1073741824, "force": false}` | its size before and after |
+//! | `GET /metrics` | every device for Prometheus, as text: see `control/METRICS.md` |
 //! | `POST /v1/reload` | what came of it |
 //!
 //! Errors are `{"error": "..."}` with a status of 4xx or 5xx.
 
 mod client;
+mod metrics;
+#[cfg(test)]
+mod sample;
 mod server;
 
 pub use client::{Client, ClientError, Survey};
+pub use metrics::{Seen, exposition};
 pub use server::Served;
 pub(crate) use server::{ApiError, ApiServer};
 

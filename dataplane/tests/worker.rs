@@ -398,11 +398,17 @@ fn latencies_are_handed_over_on_request() {
         rig.read(sector, 512);
     }
     let empty = || Box::new(pollux_dataplane::stats::new_histogram());
-    let Answer::Latency(latency) = rig.ask(Command::Latency(empty())) else {
+    let Answer::Latency {
+        histogram: latency, ..
+    } = rig.ask(Command::Latency(empty()))
+    else {
         panic!()
     };
     assert_eq!(latency.len(), 10);
-    let Answer::Latency(latency) = rig.ask(Command::Latency(empty())) else {
+    let Answer::Latency {
+        histogram: latency, ..
+    } = rig.ask(Command::Latency(empty()))
+    else {
         panic!()
     };
     assert_eq!(latency.len(), 0);

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -16,6 +17,7 @@ use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 use vduse::Name;
 
+use super::metrics::{self, Seen, exposition};
 use super::{AttachBody, AttachedBody, ErrorBody, HandedOver, ResizeBody, ResizedBody};
 use crate::daemon::{Reloaded, Requests};
 use crate::device::{Asker, DeviceSnapshot};
@@ -140,6 +142,7 @@ fn router(api: Api) -> Router {
         .route("/v1/devices/{name}/hand-over", post(hand_over))
         .route("/v1/devices/{name}/resize", post(resize))
         .route("/v1/reload", post(reload))
+        .route("/metrics", get(metrics))
         .with_state(api)
 }
 
@@ -197,6 +200,17 @@ async fn list(State(api): State<Api>) -> Result<Json<Vec<DeviceSnapshot>>, Refus
         all.push(snapshot(served).await?);
     }
     Ok(Json(all))
+}
+
+async fn metrics(State(api): State<Api>) -> Result<Response, Refusal> {
+    let looked = blocking(move || {
+        let all = api.all().into_iter();
+        all.map(|served| (served.name.to_string(), served.asker.snapshot()))
+            .collect::<Vec<Seen>>()
+    });
+    let text = exposition(looked.await?)
+        .map_err(|e| Refusal(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))?;
+    Ok(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
 }
 
 async fn show(

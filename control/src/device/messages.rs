@@ -83,6 +83,7 @@ impl ControlThread {
     fn set_status(&mut self, asked: u8) -> Reply {
         let step = self.status.step(asked);
         if step.stop {
+            self.resets += 1;
             self.stop();
         }
         if step.check_features && !self.check_features() {

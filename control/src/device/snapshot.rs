@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use pollux_dataplane::stats::Histogram;
 use serde::{Deserialize, Serialize};
 
-use super::UmemKind;
+use super::{LatencyBucket, LatencySnapshot, UmemKind};
 
 /// A device.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -47,6 +46,12 @@ pub struct DeviceSnapshot {
     pub umem: UmemKind,
     /// Why that is not what was asked for.
     pub umem_reason: Option<String>,
+    /// Times that a driver reset it, or a frontend left it.
+    #[serde(default)]
+    pub resets: u64,
+    /// Times that it was taken up where another daemon had left it.
+    #[serde(default)]
+    pub recoveries: u64,
     /// Its queues.
     pub queues: Vec<QueueStats>,
 }
@@ -104,49 +109,26 @@ pub struct QueueStats {
     pub kicks: u64,
     /// Interrupts raised.
     pub interrupts: u64,
+    /// Interrupts that the kernel refused.
+    #[serde(default)]
+    pub interrupts_refused: u64,
+    /// Requests that the backend had when the worker was last asked.
+    #[serde(default)]
+    pub in_flight: u64,
+    /// Requests that the driver keeps outstanding, as far as its worker has found out.
+    #[serde(default)]
+    pub depth: u16,
     /// Latency inside of the device, from the avail ring to the used ring.
     pub latency_ns: LatencySnapshot,
+    /// The same as counts, in ascending order, without those that are 0: what two moments differ by is the latency
+    /// in between.
+    #[serde(default)]
+    pub latency_buckets: Vec<LatencyBucket>,
 }
 
 impl QueueStats {
     /// Returns interrupts a request, `None` before the first request.
     pub fn interrupts_per_request(&self) -> Option<f64> {
         (self.requests > 0).then(|| self.interrupts as f64 / self.requests as f64)
-    }
-}
-
-/// Percentiles of a histogram, in nanoseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LatencySnapshot {
-    /// Requests measured.
-    pub count: u64,
-    /// Shortest.
-    pub min: u64,
-    /// Median.
-    pub p50: u64,
-    /// 90th percentile.
-    pub p90: u64,
-    /// 99th percentile.
-    pub p99: u64,
-    /// 99.9th percentile.
-    pub p999: u64,
-    /// Longest.
-    pub max: u64,
-}
-
-impl From<&Histogram> for LatencySnapshot {
-    fn from(histogram: &Histogram) -> Self {
-        if histogram.is_empty() {
-            return Self::default();
-        }
-        Self {
-            count: histogram.len(),
-            min: histogram.min(),
-            p50: histogram.value_at_quantile(0.5),
-            p90: histogram.value_at_quantile(0.9),
-            p99: histogram.value_at_quantile(0.99),
-            p999: histogram.value_at_quantile(0.999),
-            max: histogram.max(),
-        }
     }
 }

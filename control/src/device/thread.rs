@@ -81,6 +81,8 @@ pub(super) struct ControlThread {
     pub(super) problem: Option<String>,
     pub(super) broken: bool,
     pub(super) taken_over: bool,
+    /// Times that a driver reset the device.
+    pub(super) resets: u64,
     /// When queues were last started.
     pub(super) served_at: Moment,
     /// It was attached since it was made, or may have been.
@@ -122,6 +124,7 @@ impl ControlThread {
             problem: None,
             broken: false,
             taken_over: false,
+            resets: 0,
             served_at: Moment::now(),
             was_attached: false,
             recipe: created.recipe().clone(),
@@ -325,6 +328,8 @@ impl ControlThread {
             bounce_size_bytes: Sysfs::new(&self.options.name).bounce_size_bytes().ok(),
             umem: self.umem.kind(),
             umem_reason: self.umem_reason().map(Into::into),
+            resets: self.resets,
+            recoveries: self.taken_over.into(),
             queues: self.workers.stats(),
         }
     }

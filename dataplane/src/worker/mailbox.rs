@@ -86,8 +86,13 @@ pub enum Answer {
     Abandoned(usize),
     /// What is in flight is written down there, or nowhere.
     Logging,
-    /// Latencies since the last time.
-    Latency(Box<Histogram>),
+    /// What was measured since the last time.
+    Latency {
+        /// Latencies.
+        histogram: Box<Histogram>,
+        /// Requests that the backend has now.
+        in_flight: usize,
+    },
 }
 
 /// The worker did not answer in time.

@@ -347,7 +347,10 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
             }
             Command::Beat => self.beat(),
             Command::Abandon { beats, refuse } => Answer::Abandoned(self.abandon(beats, refuse)),
-            Command::Latency(empty) => Answer::Latency(self.latency.swap(empty)),
+            Command::Latency(empty) => Answer::Latency {
+                histogram: self.latency.swap(empty),
+                in_flight: self.poller.as_ref().map_or(0, Poller::in_flight),
+            },
             Command::Exit => {
                 self.stop();
                 return false;

@@ -10,6 +10,7 @@ mod attach;
 mod bench;
 mod config;
 mod doctor;
+mod metrics;
 mod output;
 mod package;
 mod reload;
@@ -37,6 +38,7 @@ enum Command {
     Status(show::StatusArgs),
     Stats(show::StatsArgs),
     Top(top::TopArgs),
+    Metrics(metrics::MetricsArgs),
     Resize(resize::ResizeArgs),
     Reload(reload::ReloadArgs),
     Config(config::ConfigArgs),
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
         Command::Status(args) => show::status(&args),
         Command::Stats(args) => show::stats(&args),
         Command::Top(args) => top::main(&args),
+        Command::Metrics(args) => metrics::main(&args),
         Command::Resize(args) => resize::main(&args),
         Command::Reload(args) => reload::main(&args),
         Command::Config(args) => config::main(&args),

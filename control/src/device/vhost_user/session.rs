@@ -45,6 +45,10 @@ pub(super) struct Session {
     pub(super) workers: Workers,
     /// What the frontend keeps of the requests in flight.
     in_flight: Option<InFlight>,
+    /// Times that a frontend left, or reset the device.
+    pub(super) resets: u64,
+    /// Times that a frontend brought the log of another daemon.
+    pub(super) recoveries: u64,
     /// Why the last frontend was hung up on.
     pub(super) problem: Option<String>,
 }
@@ -71,12 +75,15 @@ impl Session {
             queues,
             workers,
             in_flight: None,
+            resets: 0,
+            recoveries: 0,
             problem: None,
         }
     }
 
     /// Stops all queues and forgets the frontend. Returns whether all workers stopped in time.
     pub(super) fn hang_up(&mut self) -> bool {
+        self.resets += 1;
         let stopped = self.workers.stop();
         // Also where one did not: what this frontend kept is not the next one's.
         let stopped = self.use_log(None).is_ok() && stopped;
@@ -389,7 +396,9 @@ impl VhostUserBackendReqHandlerMut for Session {
 
     fn set_inflight_fd(&mut self, told: &VhostUserInflight, file: File) -> Result<()> {
         let opened = InFlight::open(told, file);
-        self.take_log(opened.map(|log| (log, ())))
+        self.take_log(opened.map(|log| (log, ())))?;
+        self.recoveries += 1;
+        Ok(())
     }
 
     fn get_max_mem_slots(&mut self) -> Result<u64> {

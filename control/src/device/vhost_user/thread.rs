@@ -208,6 +208,8 @@ impl VhostUserThread {
             bounce_size_bytes: None,
             umem: UmemKind::Off,
             umem_reason: None,
+            resets: session.resets,
+            recoveries: session.recoveries,
             queues: session.workers.stats(),
         }
     }

@@ -12,7 +12,7 @@ use pollux_dataplane::worker::{Answer, Command, QueueSetup, Worker};
 use tracing::{error, info, warn};
 
 use super::Start;
-use crate::device::{LatencySnapshot, QueueState, QueueStats};
+use crate::device::{LatencyBucket, LatencySnapshot, QueueState, QueueStats};
 
 const PATIENCE: Duration = Duration::from_millis(WORKER_ANSWER_MS_MAX);
 const STUCK: Duration = Duration::from_millis(STUCK_MS);
@@ -67,6 +67,8 @@ pub(super) struct Slot {
     beaten_at: Instant,
     /// All latencies since the worker started.
     latency: Histogram,
+    /// Requests that the backend had when the worker last told.
+    in_flight: u64,
     /// Why the driver's queue could not be served.
     pub(super) refused: Option<String>,
 }
@@ -88,6 +90,7 @@ impl Slot {
             held_beats: 0,
             beaten_at: Instant::now(),
             latency: new_histogram(),
+            in_flight: 0,
             refused: None,
         }
     }
@@ -327,11 +330,14 @@ impl Slot {
         if self.owed.is_none_or(|owed| owed.count < 2) {
             let number = self.post(Command::Latency(Box::new(new_histogram())));
             let until = Instant::now() + STATS_WAIT;
-            if let Some(Answer::Latency(latest)) =
-                number.and_then(|number| self.collect_until(number, until))
+            if let Some(Answer::Latency {
+                histogram,
+                in_flight,
+            }) = number.and_then(|number| self.collect_until(number, until))
             {
                 // Both have the same bounds, so adding cannot fail.
-                let _ = self.latency.add(*latest);
+                let _ = self.latency.add(*histogram);
+                self.in_flight = in_flight as u64;
             }
         }
         let (state, fault) = self.state_and_reason();
@@ -355,7 +361,11 @@ impl Slot {
             sleeps: counted.sleeps,
             kicks: counted.kicks,
             interrupts: counted.interrupts,
+            interrupts_refused: counted.interrupts_refused,
+            in_flight: self.in_flight,
+            depth: self.depth(),
             latency_ns: LatencySnapshot::from(&self.latency),
+            latency_buckets: LatencyBucket::all(&self.latency),
         }
     }
 

@@ -107,7 +107,7 @@ fn a_device_that_cannot_be_served_leaves_the_others_alone_and_all_are_taken_over
         let failed = daemon.events("failed");
         assert_eq!(failed[0]["name"], "bad", "{failed:?}");
         let loads = ["d0", "d1"].map(|name| Fio::verify(disk(name).node(), "4k", 8, "2M").start());
-        daemon.signal(Signal::SIGKILL);
+        daemon.kill();
         let mut next = serve("d0");
         next.until_events("taken_over", 2);
         for load in loads {
