@@ -115,6 +115,7 @@ fn on_terminal(before: &str, input: &str) -> (Option<i32>, String) {
 
 #[test]
 fn the_terminal_is_given_back() {
+    let _alone = alone();
     let endings = [
         ("", "q", 0),
         ("timeout --foreground -s TERM 3", "", 124),
