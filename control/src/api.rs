@@ -2,6 +2,8 @@
 //!
 //! | request | answer |
 //! |---|---|
+//! | `GET /v1/version` | which daemon this is |
+//! | `GET /v1/health` | whether control threads answer and no worker is stuck; else with status 503 |
 //! | `GET /v1/devices` | every device |
 //! | `GET /v1/devices/NAME` | one device |
 //! | `POST /v1/devices/NAME/attach` with `{"driver": "virtio"}` | where it is attached |
@@ -11,15 +13,20 @@
 //! | `GET /metrics` | every device for Prometheus, as text: see `control/METRICS.md` |
 //! | `POST /v1/reload` | what came of it |
 //!
-//! Errors are `{"error": "..."}` with a status of 4xx or 5xx.
+//! Errors are `{"error": "..."}` with a status of 4xx or 5xx, also for paths and methods that there are not, and for bodies that make
+//! no sense or are longer than 64 KiB.
 
 mod client;
+mod connections;
+mod health;
 mod metrics;
+mod refusal;
 #[cfg(test)]
 mod sample;
 mod server;
 
 pub use client::{Client, ClientError, Survey};
+pub use health::{Health, Version};
 pub use metrics::{Seen, exposition};
 pub use server::Served;
 pub(crate) use server::{ApiError, ApiServer};

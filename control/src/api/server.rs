@@ -6,7 +6,7 @@ use std::path::{Path as FilePath, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
-use axum::extract::{Path, State};
+use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
@@ -14,11 +14,13 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use tokio::net::UnixListener;
 use tokio::sync::oneshot;
-use tokio::task::spawn_blocking;
 use vduse::Name;
 
+use super::connections;
+use super::health;
 use super::metrics::{self, Seen, exposition};
-use super::{AttachBody, AttachedBody, ErrorBody, HandedOver, ResizeBody, ResizedBody};
+use super::refusal::{self, Body, Refusal, blocking, busy};
+use super::{AttachBody, AttachedBody, HandedOver, ResizeBody, ResizedBody};
 use crate::daemon::{Reloaded, Requests};
 use crate::device::{Asker, DeviceSnapshot};
 use crate::vdpa;
@@ -76,13 +78,7 @@ impl ApiServer {
             requests,
         });
         let body = move || {
-            let server = axum::serve(listener, router).with_graceful_shutdown(async {
-                // A dropped sender means the end, too.
-                let _ = ended.await;
-            });
-            if let Err(error) = runtime.block_on(server.into_future()) {
-                tracing::error!("the control API ended: {error}");
-            }
+            runtime.block_on(connections::serve(listener, router, ended));
         };
         let thread = std::thread::Builder::new()
             .name("api".into())
@@ -126,15 +122,20 @@ impl Drop for ApiServer {
 
 type Devices = Arc<RwLock<Vec<Served>>>;
 
+/// Far more than any request needs.
+const BODY_BYTES_MAX: usize = 64 << 10;
+
 /// What handlers work with.
 #[derive(Clone)]
-struct Api {
+pub(super) struct Api {
     devices: Devices,
     requests: Requests,
 }
 
 fn router(api: Api) -> Router {
     Router::new()
+        .route("/v1/version", get(health::version))
+        .route("/v1/health", get(health::health))
         .route("/v1/devices", get(list))
         .route("/v1/devices/{name}", get(show))
         .route("/v1/devices/{name}/attach", post(attach))
@@ -143,21 +144,15 @@ fn router(api: Api) -> Router {
         .route("/v1/devices/{name}/resize", post(resize))
         .route("/v1/reload", post(reload))
         .route("/metrics", get(metrics))
+        .fallback(refusal::unknown_path)
+        .method_not_allowed_fallback(refusal::wrong_method)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(api)
-}
-
-/// What a handler answers instead of a result.
-struct Refusal(StatusCode, String);
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        (self.0, Json(ErrorBody { error: self.1 })).into_response()
-    }
 }
 
 impl Api {
     /// Returns every device.
-    fn all(&self) -> Vec<Served> {
+    pub(super) fn all(&self) -> Vec<Served> {
         let devices = self.devices.read();
         devices.unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -170,22 +165,6 @@ impl Api {
         let unknown = || format!("device {name} is not served here: see pollux list");
         found.ok_or_else(|| Refusal(StatusCode::NOT_FOUND, unknown()))
     }
-}
-
-/// Runs what blocks outside of the server's own thread.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Refusal> {
-    let failed = |error: tokio::task::JoinError| {
-        Refusal(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
-    };
-    spawn_blocking(work).await.map_err(failed)
-}
-
-/// What is said of a device whose control thread says nothing.
-fn busy(name: &Name) -> Refusal {
-    let busy = format!("device {name} does not answer: its control thread waits for a worker");
-    Refusal(StatusCode::SERVICE_UNAVAILABLE, busy)
 }
 
 async fn snapshot(served: Served) -> Result<DeviceSnapshot, Refusal> {
@@ -223,7 +202,7 @@ async fn show(
 async fn attach(
     State(api): State<Api>,
     Path(name): Path<String>,
-    Json(AttachBody { driver }): Json<AttachBody>,
+    Body(AttachBody { driver }): Body<AttachBody>,
 ) -> Result<Json<AttachedBody>, Refusal> {
     let Served { name, asker } = api.find(&name)?;
     let attached = blocking(move || asker.attach(&name, driver)).await?;
@@ -268,7 +247,7 @@ async fn reload(State(api): State<Api>) -> Result<Json<Reloaded>, Refusal> {
 async fn resize(
     State(api): State<Api>,
     Path(name): Path<String>,
-    Json(ResizeBody { size_bytes, force }): Json<ResizeBody>,
+    Body(ResizeBody { size_bytes, force }): Body<ResizeBody>,
 ) -> Result<Json<ResizedBody>, Refusal> {
     let Served { name, asker } = api.find(&name)?;
     let resized = blocking(move || asker.resize(size_bytes, force)).await?;

@@ -65,6 +65,11 @@ impl Daemon {
         self.child.id()
     }
 
+    /// Returns the socket of its control API.
+    pub(crate) fn api(&self) -> std::path::PathBuf {
+        self.folder.path().join(format!("run/{}.sock", self.pid()))
+    }
+
     pub(crate) fn socket(&self) -> &str {
         &self.socket
     }

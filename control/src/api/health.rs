@@ -1,0 +1,75 @@
+//! Whether the daemon is well, and which one it is.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+use super::refusal::{Refusal, blocking};
+use super::server::Api;
+use crate::device::QueueState;
+
+/// A control thread that is well answers in much less.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Which daemon it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    /// Of Pollux.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+}
+
+/// Whether all is well.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// Every device is.
+    pub healthy: bool,
+    /// What is wrong, by device.
+    pub problems: BTreeMap<String, String>,
+}
+
+pub(super) async fn version() -> Json<Version> {
+    Json(Version {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+    })
+}
+
+/// Answers 200 where every control thread answers and no worker is stuck, else 503.
+pub(super) async fn health(State(api): State<Api>) -> Result<(StatusCode, Json<Health>), Refusal> {
+    let problems = blocking(move || problems(&api)).await?;
+    let healthy = problems.is_empty();
+    let status = match healthy {
+        true => StatusCode::OK,
+        false => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    Ok((status, Json(Health { healthy, problems })))
+}
+
+fn problems(api: &Api) -> BTreeMap<String, String> {
+    let deadline = Instant::now() + PATIENCE;
+    let served = api.all();
+    let asked: Vec<_> = served.iter().map(|it| it.asker.ask_alive()).collect();
+    let mut problems = BTreeMap::new();
+    for (served, answer) in served.iter().zip(asked) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let problem = match answer.recv_timeout(left) {
+            Err(_) => Some("its control thread does not answer".to_owned()),
+            Ok(()) => served.asker.snapshot().and_then(|device| {
+                let stuck = device
+                    .queues
+                    .iter()
+                    .find(|it| it.state == QueueState::Stuck);
+                let stuck = stuck.map(|it| format!("the worker of queue {} is stuck", it.index));
+                stuck.or(device.problem)
+            }),
+        };
+        problems.extend(problem.map(|problem| (served.name.to_string(), problem)));
+    }
+    problems
+}
