@@ -1,3 +1,5 @@
+//! The table, what people read of it, what is exposed, and what the dashboard asks for.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
