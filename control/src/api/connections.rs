@@ -1,4 +1,5 @@
-//! Connections of clients: so many at a time, of those who may, and none that is slow to say what it wants.
+//! Connections of clients: so many at a time, of those who may, and none that is slow to say what it wants or to read
+//! what it is told.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,15 +12,21 @@ use hyper_util::service::TowerToHyperService;
 use nix::unistd::geteuid;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::timeout;
+use tokio_io_timeout::TimeoutStream;
 
 /// Clients at one time; the next ones wait in the socket's queue. Each takes a file of the daemon's, and devices need files, too.
 const CONNECTIONS_MAX: usize = 64;
 /// What a client has for the head of a request, and as long it may keep a connection that it does not use.
 const HEAD_TIME: Duration = Duration::from_secs(10);
+/// What a client has to make room for more of an answer.
+const READ_TIME: Duration = Duration::from_secs(10);
+/// What requests under way have when the daemon ends, which waits for nobody's sake longer.
+const END_TIME: Duration = Duration::from_secs(2);
 /// Before another try, where the system had no file left.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves who connects, until `ended`; requests under way are finished.
+/// Serves who connects, until `ended`; requests under way are finished, if that does not take long.
 pub(super) async fn serve(listener: UnixListener, router: Router, ended: oneshot::Receiver<()>) {
     let graceful = Arc::new(GracefulShutdown::new());
     let accepting = tokio::spawn(accept(listener, router, Arc::clone(&graceful)));
@@ -28,8 +35,10 @@ pub(super) async fn serve(listener: UnixListener, router: Router, ended: oneshot
     accepting.abort();
     // It has no other owner once that has ended.
     let _ = accepting.await;
-    if let Some(graceful) = Arc::into_inner(graceful) {
-        graceful.shutdown().await;
+    if let Some(graceful) = Arc::into_inner(graceful)
+        && timeout(END_TIME, graceful.shutdown()).await.is_err()
+    {
+        tracing::debug!("clients of the control API are hung up on half-way");
     }
 }
 
@@ -59,8 +68,10 @@ fn is_allowed(stream: &UnixStream) -> bool {
 async fn answer(stream: UnixStream, router: Router, watcher: Watcher, _slot: OwnedSemaphorePermit) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME);
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(READ_TIME));
     let service = TowerToHyperService::new(router);
-    let connection = http.serve_connection(TokioIo::new(stream), service);
+    let connection = http.serve_connection(TokioIo::new(Box::pin(stream)), service);
     if let Err(reason) = watcher.watch(connection).await {
         // The client's own affair: it left, or was too slow.
         tracing::debug!("a client of the control API: {reason}");

@@ -79,6 +79,8 @@ impl ApiServer {
         });
         let body = move || {
             runtime.block_on(connections::serve(listener, router, ended));
+            // What still blocks may wait for the daemon's own thread, which waits for this one.
+            runtime.shutdown_background();
         };
         let thread = std::thread::Builder::new()
             .name("api".into())

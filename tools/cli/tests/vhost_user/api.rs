@@ -1,6 +1,6 @@
 //! The control API and clients that make no sense, are slow, or are many.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -127,4 +127,52 @@ fn metrics_are_those_of_the_devices() {
     };
     assert_eq!(names(&asked), names(&printed));
     daemon.stop();
+}
+
+/// Asks until the daemon can neither answer nor take more.
+fn ask_and_do_not_read(daemon: &Daemon) -> UnixStream {
+    let mut stream = UnixStream::connect(daemon.api()).unwrap();
+    let patience = Some(Duration::from_secs(1));
+    stream.set_write_timeout(patience).unwrap();
+    let request = b"GET /metrics HTTP/1.1\r\nhost: pollux\r\n\r\n".repeat(100);
+    while stream.write_all(&request).is_ok() {}
+    stream
+}
+
+#[test]
+fn a_client_that_does_not_read_is_hung_up_on() {
+    let _alone = alone();
+    let daemon = Daemon::serve("null,size=1G", &[]);
+    let mut stream = ask_and_do_not_read(&daemon);
+    let begun = Instant::now();
+    let hung_up = |stream: &mut UnixStream| {
+        let written = stream.write_all(b"x");
+        written.is_err_and(|error| error.kind() == ErrorKind::BrokenPipe)
+    };
+    while !hung_up(&mut stream) {
+        assert!(begun.elapsed() < Duration::from_secs(30), "still connected");
+    }
+    daemon.stop();
+}
+
+#[test]
+fn no_client_keeps_the_daemon_from_its_end() {
+    let _alone = alone();
+    let daemon = Daemon::serve("null,size=1G", &[]);
+    let deaf = ask_and_do_not_read(&daemon);
+    let mut slow = UnixStream::connect(daemon.api()).unwrap();
+    slow.write_all(b"GET /v1/dev").unwrap();
+    // So that a daemon that does wait for them fails the test instead of hanging it.
+    let clients = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_secs(9));
+        drop((deaf, slow));
+    });
+    let begun = Instant::now();
+    daemon.stop();
+    assert!(
+        begun.elapsed() < Duration::from_secs(6),
+        "{:?}",
+        begun.elapsed()
+    );
+    clients.join().unwrap();
 }
