@@ -60,6 +60,7 @@ impl Kinds {
             }
         };
         let on = match environment.hypervisor.as_deref() {
+            _ if environment.user_mode_linux => "user-mode Linux",
             None => "bare metal",
             Some(signature) if signature.starts_with("TCG") => "QEMU without KVM",
             Some(_) => "virtual machine",
