@@ -110,10 +110,12 @@ fn a_worker_makes_the_expected_calls_and_no_others() {
         let trace = format!("{prefix}.{id}");
         let lines = || fs::read_to_string(&trace).unwrap().lines().count();
         let before = lines();
-        Fio::new(daemon.disk().node(), "randrw", "4k", 4)
-            .with("size", "1M")
-            .run();
-        until("the trace", || (lines() > before + 100).then_some(()));
+        let load = Fio::new(daemon.disk().node(), "randrw", "4k", 1).with("size", "4M");
+        // strace keeps some lines back until it has more.
+        until("the trace", || {
+            load.run();
+            (lines() > before + 100).then_some(())
+        });
         let text = fs::read_to_string(&trace).unwrap();
         let under_load: Vec<&str> = text.lines().skip(before).collect();
         let named = under_load
