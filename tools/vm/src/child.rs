@@ -27,6 +27,30 @@ pub(crate) fn spawn(command: &mut Command, inherited: &[RawFd]) -> io::Result<Ch
     unsafe { command.pre_exec(prepare) }.spawn()
 }
 
+/// A child that is killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Owned(pub(crate) Child);
+
+impl Owned {
+    /// Returns its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Ends it at once.
+    pub(crate) fn kill(&mut self) {
+        // Fails only when it has ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
 /// What the child does before exec; async-signal-safe.
 fn prepare(parent: Pid, inherited: &[RawFd]) -> io::Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;

@@ -3,9 +3,9 @@
 use std::fs::File;
 use std::os::fd::{AsRawFd, RawFd};
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 
-use crate::child;
+use crate::child::{self, Owned};
 use crate::error::{Context, Error};
 use crate::host;
 use crate::kernel::Kernel;
@@ -17,7 +17,7 @@ use crate::spec::{Accel, VmSpec};
 /// A running machine; killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Qemu {
-    child: Child,
+    child: Owned,
     monitor: Monitor,
 }
 
@@ -58,6 +58,7 @@ impl Qemu {
         inherited.extend(images.chain([&initrd]).map(File::as_raw_fd));
         inherited.push(monitor_fd.as_raw_fd());
         let child = child::spawn(&mut command, &inherited).context("qemu", "starting")?;
+        let child = Owned(child);
         Ok((Self { child, monitor }, channels.into_streams()))
     }
 
@@ -70,15 +71,7 @@ impl Qemu {
 
     /// Ends the machine at once.
     pub(crate) fn kill(&mut self) {
-        // Fails only when it has ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Drop for Qemu {
-    fn drop(&mut self) {
-        self.kill();
+        self.child.kill();
     }
 }
 

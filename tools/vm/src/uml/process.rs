@@ -2,9 +2,9 @@
 
 use std::os::fd::AsRawFd;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
-use crate::child;
+use crate::child::{self, Owned};
 use crate::error::{Context, Error};
 use crate::kernel::Kernel;
 use crate::machine::{self, Channels, PORTS, Streams};
@@ -13,7 +13,7 @@ use crate::spec::VmSpec;
 /// A running kernel; killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Uml {
-    child: Child,
+    child: Owned,
 }
 
 impl Uml {
@@ -54,6 +54,7 @@ impl Uml {
         inherited.push(initrd.as_raw_fd());
         let child =
             child::spawn(&mut command, &inherited).context("user-mode Linux", "starting")?;
+        let child = Owned(child);
         Ok((Self { child }, channels.into_streams()))
     }
 
@@ -64,14 +65,6 @@ impl Uml {
 
     /// Ends the kernel at once; the processes that its guest's are end with it.
     pub(crate) fn kill(&mut self) {
-        // Fails only when it has ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Drop for Uml {
-    fn drop(&mut self) {
-        self.kill();
+        self.child.kill();
     }
 }
