@@ -140,42 +140,7 @@ fn devices(file: &str, text: &str) -> Result<Vec<Wanted>, Mistake> {
     let mut names = BTreeSet::new();
     let mut all = Vec::new();
     for (index, own) in device.iter().enumerate() {
-        // Where a key is, if it is anywhere.
-        let place = |key: &str| match own.contains_key(key) || !defaults.contains_key(key) {
-            true => format!("device.{index}.{key}"),
-            false => format!("defaults.{key}"),
-        };
-        let mut merged = defaults.clone();
-        merged.extend(own.clone());
-        let mut words = vec!["pollux".to_owned()];
-        for (key, value) in &merged {
-            if !known.contains(key) {
-                let near = nearest(key, known.iter().map(String::as_str));
-                let near = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
-                return Err(wrong(&place(key), format!("unknown key `{key}`{near}")));
-            }
-            let value = word(value).ok_or_else(|| {
-                wrong(&place(key), format!("{key}: neither text nor a number; write it as the option of pollux serve is"))
-            })?;
-            words.push(format!("--{}={value}", key.replace('_', "-")));
-        }
-        let matches = Line::command()
-            .try_get_matches_from(words)
-            .map_err(|error| {
-                let (key, reason) = in_keys(&one_line(&error.render().to_string()));
-                let at = key.map_or_else(|| format!("device.{index}"), |key| place(&key));
-                wrong(&at, reason)
-            })?;
-        let keys = values(&matches);
-        let args = DeviceArgs::from_arg_matches(&matches);
-        let args = args.map_err(|error| wrong(&format!("device.{index}"), error.to_string()))?;
-        let wanted = args
-            .wanted(keys)
-            .map_err(|(key, reason)| wrong(&place(key), reason))?;
-        wanted
-            .options
-            .check()
-            .map_err(|error| wrong(&format!("device.{index}"), error.to_string()))?;
+        let wanted = one(index, own, &defaults, &known, &wrong)?;
         let name = wanted.options.name.to_string();
         if !names.insert(name.clone()) {
             let reason = format!("device {name} is described twice: give this one another name");
@@ -184,6 +149,58 @@ fn devices(file: &str, text: &str) -> Result<Vec<Wanted>, Mistake> {
         all.push(wanted);
     }
     Ok(all)
+}
+
+/// Returns the device `index`, which has its `own` keys before the `defaults`.
+fn one(
+    index: usize,
+    own: &Table,
+    defaults: &Table,
+    known: &[String],
+    wrong: &dyn Fn(&str, String) -> Mistake,
+) -> Result<Wanted, Mistake> {
+    // Where a key is, if it is anywhere.
+    let place = |key: &str| match own.contains_key(key) || !defaults.contains_key(key) {
+        true => format!("device.{index}.{key}"),
+        false => format!("defaults.{key}"),
+    };
+    let mut merged = defaults.clone();
+    merged.extend(own.clone());
+    let mut words = vec!["pollux".to_owned()];
+    for (key, value) in &merged {
+        if !known.contains(key) {
+            let near = nearest(key, known.iter().map(String::as_str));
+            let near = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+            return Err(wrong(&place(key), format!("unknown key `{key}`{near}")));
+        }
+        let value = word(value).ok_or_else(|| {
+            wrong(
+                &place(key),
+                format!(
+                    "{key}: neither text nor a number; write it as the option of pollux serve is"
+                ),
+            )
+        })?;
+        words.push(format!("--{}={value}", key.replace('_', "-")));
+    }
+    let matches = Line::command()
+        .try_get_matches_from(words)
+        .map_err(|error| {
+            let (key, reason) = in_keys(&one_line(&error.render().to_string()));
+            let at = key.map_or_else(|| format!("device.{index}"), |key| place(&key));
+            wrong(&at, reason)
+        })?;
+    let keys = values(&matches);
+    let args = DeviceArgs::from_arg_matches(&matches);
+    let args = args.map_err(|error| wrong(&format!("device.{index}"), error.to_string()))?;
+    let wanted = args
+        .wanted(keys)
+        .map_err(|(key, reason)| wrong(&place(key), reason))?;
+    wanted
+        .options
+        .check()
+        .map_err(|error| wrong(&format!("device.{index}"), error.to_string()))?;
+    Ok(wanted)
 }
 
 fn known_keys() -> Vec<String> {
@@ -219,9 +236,10 @@ fn values(matches: &clap::ArgMatches) -> BTreeMap<String, String> {
 
 /// Returns the same as TOML: numbers as such.
 fn typed(keys: &BTreeMap<String, String>) -> Table {
-    let value = |text: &String| match text.parse() {
-        Ok(number) => Value::Integer(number),
-        Err(_) => Value::String(text.clone()),
+    let value = |text: &String| match text.parse::<i64>() {
+        // A name may be 007.
+        Ok(number) if number.to_string() == *text => Value::Integer(number),
+        _ => Value::String(text.clone()),
     };
     keys.iter()
         .map(|(key, text)| (key.clone(), value(text)))
