@@ -15,6 +15,8 @@ use crate::device::QueueState;
 /// A control thread that is well answers in much less.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+const SILENT: &str = "its control thread does not answer";
+
 /// Which daemon it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Version {
@@ -59,15 +61,17 @@ fn problems(api: &Api) -> BTreeMap<String, String> {
     for (served, answer) in served.iter().zip(asked) {
         let left = deadline.saturating_duration_since(Instant::now());
         let problem = match answer.recv_timeout(left) {
-            Err(_) => Some("its control thread does not answer".to_owned()),
-            Ok(()) => served.asker.snapshot().and_then(|device| {
-                let stuck = device
-                    .queues
-                    .iter()
-                    .find(|it| it.state == QueueState::Stuck);
-                let stuck = stuck.map(|it| format!("the worker of queue {} is stuck", it.index));
-                stuck.or(device.problem)
-            }),
+            Err(_) => Some(SILENT.to_owned()),
+            Ok(()) => match served.asker.snapshot() {
+                None => Some(SILENT.to_owned()),
+                Some(device) => {
+                    let mut queues = device.queues.iter();
+                    let stuck = queues.find(|it| it.state == QueueState::Stuck);
+                    let stuck =
+                        stuck.map(|it| format!("the worker of queue {} is stuck", it.index));
+                    stuck.or(device.problem)
+                }
+            },
         };
         problems.extend(problem.map(|problem| (served.name.to_string(), problem)));
     }
