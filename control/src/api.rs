@@ -1,50 +1,51 @@
-//! The control API: JSON over HTTP on a Unix socket, one a daemon.
+//! The control API: JSON over HTTP on a Unix socket, one a daemon; over TCP, too, if that is asked for, to who knows a token.
 //!
-//! | request | answer |
-//! |---|---|
-//! | `GET /v1/version` | which daemon this is |
-//! | `GET /v1/health` | whether control threads answer and no worker is stuck; else with status 503 |
-//! | `GET /v1/devices` | every device |
-//! | `GET /v1/devices/NAME` | one device |
-//! | `POST /v1/devices/NAME/attach` with `{"driver": "virtio"}` | where it is attached |
-//! | `POST /v1/devices/NAME/detach` | nothing |
-//! | `POST /v1/devices/NAME/hand-over` | who lets go of it, and since when its driver waits |
-//! | `POST /v1/devices/NAME/resize` with `{"size_bytes": 1073741824, "force": false}` | its size before and after |
-//! | `GET /metrics` | every device for Prometheus, as text: see `control/METRICS.md` |
-//! | `POST /v1/reload` | what came of it |
+//! `GET /v1/openapi.json` describes all of it; what there is stands in `router.rs`. `GET /metrics` is for Prometheus: see
+//! `control/METRICS.md`.
 //!
 //! Errors are `{"error": "..."}` with a status of 4xx or 5xx, also for paths and methods that there are not, and for bodies that make
 //! no sense or are longer than 64 KiB.
 
 mod client;
 mod connections;
+mod devices;
 mod health;
+mod level;
 mod metrics;
 mod refusal;
+mod router;
 #[cfg(test)]
 mod sample;
 mod server;
+mod token;
+mod workers;
 
 pub use client::{Client, ClientError, Survey};
 pub use health::{Health, Version};
+pub use level::{Level, LogControl, LogLevel};
 pub use metrics::{Seen, exposition};
-pub use server::Served;
 pub(crate) use server::{ApiError, ApiServer};
+pub use server::{ApiOptions, Served};
+pub use token::{Token, TokenError};
+pub use workers::{ServedQueue, WorkerInfo};
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::ToSchema;
 
 use crate::device::Moment;
 use crate::vdpa::Driver;
 
 /// The body of an attach request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct AttachBody {
     /// The driver to bind to.
     pub driver: Driver,
 }
 
 /// The body of a successful attach.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AttachedBody {
     /// The driver bound to.
     pub driver: Driver,
@@ -53,7 +54,7 @@ pub struct AttachedBody {
 }
 
 /// The body of a successful hand-over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct HandedOver {
     /// The daemon that served the device.
     pub pid: u32,
@@ -62,17 +63,29 @@ pub struct HandedOver {
 }
 
 /// The body of a resize request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct ResizeBody {
     /// Size asked for, in bytes.
+    #[schema(maximum = 9007199254740991i64)]
+    #[serde(deserialize_with = "whole_number")]
     pub size_bytes: u64,
     /// Smaller will do, too.
     #[serde(default)]
     pub force: bool,
 }
 
+/// Takes `4096.0`, too: JSON does not tell it from `4096`, and some programs write all numbers so.
+fn whole_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let number = serde_json::Number::deserialize(deserializer)?;
+    let is_exact = |it: &f64| it.fract() == 0.0 && (0.0..=9_007_199_254_740_991.0).contains(it);
+    let whole = || number.as_f64().filter(is_exact).map(|it| it as u64);
+    let refused = || D::Error::custom(format!("{number} is no number of bytes"));
+    number.as_u64().or_else(whole).ok_or_else(refused)
+}
+
 /// The body of a successful resize.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ResizedBody {
     /// Name of the device.
     pub name: String,
@@ -83,8 +96,33 @@ pub struct ResizedBody {
 }
 
 /// The body of an error.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ErrorBody {
     /// What, why and what to do, on one line.
     pub error: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_whole_numbers_however_they_are_written() {
+        let size = |text: &str| {
+            let body = format!("{{\"size_bytes\": {text}}}");
+            serde_json::from_str::<ResizeBody>(&body).map(|body| body.size_bytes)
+        };
+        for (text, bytes) in [
+            ("4096", 4096),
+            ("4096.0", 4096),
+            ("4.096e3", 4096),
+            ("0", 0),
+        ] {
+            assert_eq!(size(text).unwrap(), bytes);
+        }
+        assert_eq!(size("18446744073709551615").unwrap(), u64::MAX);
+        for text in ["4096.5", "-1", "-0.5", "1e300", "\"1\"", "null"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
 }

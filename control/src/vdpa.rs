@@ -26,10 +26,11 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use thiserror::Error;
+use utoipa::ToSchema;
 use vduse::Name;
 
 /// The driver on the vDPA bus that a device is bound to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Driver {
     /// `virtio_vdpa`: the host's own virtio drivers, so a disk `/dev/vdX`.

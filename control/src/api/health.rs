@@ -7,7 +7,9 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
+use super::ErrorBody;
 use super::refusal::{Refusal, blocking};
 use super::server::Api;
 use crate::device::QueueState;
@@ -18,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const SILENT: &str = "its control thread does not answer";
 
 /// Which daemon it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Version {
     /// Of Pollux.
     pub version: String,
@@ -27,7 +29,7 @@ pub struct Version {
 }
 
 /// Whether all is well.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Health {
     /// Every device is.
     pub healthy: bool,
@@ -35,6 +37,11 @@ pub struct Health {
     pub problems: BTreeMap<String, String>,
 }
 
+/// Which daemon this is.
+#[utoipa::path(get, path = "/v1/version", tag = "daemon", responses(
+    (status = 200, description = "This one", body = Version),
+    (status = "4XX", description = "Refused", body = ErrorBody),
+))]
 pub(super) async fn version() -> Json<Version> {
     Json(Version {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -42,7 +49,12 @@ pub(super) async fn version() -> Json<Version> {
     })
 }
 
-/// Answers 200 where every control thread answers and no worker is stuck, else 503.
+/// Whether every control thread answers and no worker is stuck.
+#[utoipa::path(get, path = "/v1/health", tag = "daemon", responses(
+    (status = 200, description = "All is well", body = Health),
+    (status = 503, description = "Something is not", body = Health),
+    (status = "4XX", description = "Refused", body = ErrorBody),
+))]
 pub(super) async fn health(State(api): State<Api>) -> Result<(StatusCode, Json<Health>), Refusal> {
     let problems = blocking(move || problems(&api)).await?;
     let healthy = problems.is_empty();

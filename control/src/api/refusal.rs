@@ -5,8 +5,11 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{FromRequest, Request};
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use http_body_util::BodyExt;
+use nix::unistd::geteuid;
 use serde::de::DeserializeOwned;
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::timeout;
@@ -59,6 +62,25 @@ pub(super) async fn unknown_path(uri: Uri) -> Refusal {
 pub(super) async fn wrong_method(method: Method, uri: Uri) -> Refusal {
     let reason = format!("{}: not for {method}", uri.path());
     Refusal(StatusCode::METHOD_NOT_ALLOWED, reason)
+}
+
+/// Answers whoever the kernel says is neither root nor the daemon's own user.
+pub(super) async fn forbidden() -> Refusal {
+    let reason = format!("only root and user {} may use this socket", geteuid());
+    Refusal(StatusCode::FORBIDDEN, reason)
+}
+
+/// Returns `response`, its error as JSON if it is one: the framework's own are plain text.
+pub(super) async fn in_json(response: Response) -> Response {
+    let status = response.status();
+    let kind = response.headers().get(CONTENT_TYPE);
+    let is_json = kind.is_some_and(|kind| kind.as_bytes() == b"application/json");
+    if is_json || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let body = response.into_body().collect().await;
+    let text = body.map(|body| body.to_bytes()).unwrap_or_default();
+    Refusal(status, String::from_utf8_lossy(&text).into_owned()).into_response()
 }
 
 /// Runs what blocks outside of the server's own thread.

@@ -13,7 +13,7 @@ use super::claim::Claim;
 use super::confinement::{confine, tell_why_killed};
 use super::service::Service;
 use super::{ClaimError, SOCKET_SUFFIX, pressure, signals, sockets};
-use crate::api::{ApiError, ApiServer, ClientError, HandedOver, Served};
+use crate::api::{ApiError, ApiOptions, ApiServer, ClientError, HandedOver, Served};
 use crate::device::{ControlHandle, DeviceOptions, ServeError};
 use crate::sandbox::{Confined, Sandbox, UserError};
 use crate::vdpa::{self, AttachError, Attached, DetachError, Driver};
@@ -51,6 +51,8 @@ pub struct ServeRequest {
     /// Reads anew what is to be served, at SIGHUP and when it is asked for. A daemon that has this serves what it can of
     /// many devices, and goes on without any.
     pub reload: Option<Reload>,
+    /// How the API is offered.
+    pub api: ApiOptions,
 }
 
 /// Why the daemon could not serve.
@@ -188,6 +190,7 @@ pub fn serve(request: ServeRequest, mut watch: impl FnMut(&Event)) -> Result<(),
         runtime_dir: folder,
         takeover,
         reload,
+        api: api_options,
         ..
     } = request;
     let mut daemon = Daemon {
@@ -196,6 +199,7 @@ pub fn serve(request: ServeRequest, mut watch: impl FnMut(&Event)) -> Result<(),
         takeover,
         reload,
         reloads_later: Vec::new(),
+        api_options,
         api: None,
         service: Arc::clone(&service),
         confined,
@@ -227,6 +231,7 @@ struct Daemon {
     reload: Option<Reload>,
     /// Reloads that were asked for at a bad time.
     reloads_later: Vec<Option<Sender<Result<Reloaded, String>>>>,
+    api_options: ApiOptions,
     api: Option<ApiServer>,
     service: Arc<Service>,
     confined: Confined,
@@ -310,7 +315,12 @@ impl Daemon {
         });
         let socket = format!("{}{SOCKET_SUFFIX}", std::process::id());
         let requests = Requests(self.sender.clone());
-        ApiServer::start(&self.folder.join(socket), served.collect(), requests)
+        let path = self.folder.join(socket);
+        let api = ApiServer::start(&path, served.collect(), requests, &self.api_options)?;
+        if let Some(address) = api.address() {
+            tracing::info!("the control API listens on {address}");
+        }
+        Ok(api)
     }
 
     /// Detaches and unmakes every device. A second signal gives up waiting.

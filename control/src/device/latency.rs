@@ -2,9 +2,10 @@
 
 use pollux_dataplane::stats::Histogram;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Percentiles of a histogram, in nanoseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LatencySnapshot {
     /// Requests measured.
     pub count: u64,
@@ -44,7 +45,7 @@ impl From<&Histogram> for LatencySnapshot {
 }
 
 /// Requests of about the same latency.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LatencyBucket {
     /// The longest that one of them took, in nanoseconds, rounded up to two digits.
     pub at_most_ns: u64,

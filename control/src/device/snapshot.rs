@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{LatencyBucket, LatencySnapshot, UmemKind};
 
 /// A device.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct DeviceSnapshot {
     /// Its name.
     pub name: String,
@@ -57,7 +58,7 @@ pub struct DeviceSnapshot {
 }
 
 /// Whether a queue is served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum QueueState {
     /// The driver does not use it.
@@ -71,7 +72,7 @@ pub enum QueueState {
 }
 
 /// A queue and its worker, counted since the worker started.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct QueueStats {
     /// Number of the virtqueue.
     pub index: u16,

@@ -16,13 +16,14 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use pollux_dataplane::mem::{Access, Iova, Mapping, Region};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
+use utoipa::ToSchema;
 use vduse::{Device, Name};
 
 /// Size of a huge page.
 const HUGE_PAGE_BYTES: u64 = 2 << 20;
 
 /// What a disk of this host has its data in, on its way between the driver and the device.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum UmemKind {
     /// The kernel's own bounce pages.

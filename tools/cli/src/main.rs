@@ -10,6 +10,7 @@ mod attach;
 mod bench;
 mod config;
 mod doctor;
+mod log;
 mod metrics;
 mod output;
 mod package;
@@ -31,7 +32,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Doctor(doctor::DoctorArgs),
-    Serve(serve::ServeArgs),
+    Serve(Box<serve::ServeArgs>),
     Attach(attach::AttachArgs),
     Detach(attach::DetachArgs),
     List(show::ListArgs),
@@ -56,7 +57,7 @@ fn main() -> ExitCode {
     };
     match cli.command {
         Command::Doctor(args) => doctor::main(&args),
-        Command::Serve(args) => serve::main(args),
+        Command::Serve(args) => serve::main(*args),
         Command::Attach(args) => attach::attach(&args),
         Command::Detach(args) => attach::detach(&args),
         Command::List(args) => show::list(&args),

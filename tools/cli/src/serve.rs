@@ -1,18 +1,18 @@
 //! `pollux serve`: the daemon, in the foreground.
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
+use pollux_control::api::{ApiOptions, Token};
 use pollux_control::daemon::{DaemonError, Event, Reload, ServeRequest, Wanted, serve};
 use pollux_control::sandbox::Sandbox;
 use pollux_dataplane::backend::{DiskError, FileError};
-use tracing_subscriber::EnvFilter;
 
-use crate::config;
 use crate::output::{Runtime, finish, line};
+use crate::{config, log};
 
 mod device;
 
@@ -82,6 +82,12 @@ pub(crate) struct ServeArgs {
     /// Become this user, or that of this number; the capabilities that serving takes are kept
     #[arg(long)]
     user: Option<String>,
+    /// Offer the control API over TCP, too, to who knows the token: port 0 takes one that is free
+    #[arg(long, value_name = "ADDRESS:PORT", requires = "token_file")]
+    listen: Option<SocketAddr>,
+    /// File with that token, one word of at least 16 characters that other users cannot read: openssl rand -hex 32
+    #[arg(long, value_name = "FILE", requires = "listen")]
+    token_file: Option<PathBuf>,
     /// Print one line of JSON for each event
     #[arg(long)]
     json: bool,
@@ -98,12 +104,7 @@ enum SandboxWord {
 
 /// Runs the daemon. Returns 0 when it was told to end and left nothing behind, 2 for bad arguments.
 pub(crate) fn main(args: ServeArgs) -> ExitCode {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
+    let log = log::start();
     let ServeArgs {
         device,
         config,
@@ -111,9 +112,20 @@ pub(crate) fn main(args: ServeArgs) -> ExitCode {
         takeover,
         sandbox,
         user,
+        listen,
+        token_file,
         json,
         runtime,
     } = args;
+    let token = token_file.as_deref().map(Token::read).transpose();
+    let listen = match token {
+        // Each needs the other.
+        Ok(token) => listen.zip(token),
+        Err(reason) => {
+            eprintln!("pollux: {reason}");
+            return ExitCode::from(2);
+        }
+    };
     let devices = match &config {
         Some(path) => config::read(path).map_err(|e| e.to_string()),
         None => one(device).map(|wanted| vec![wanted]),
@@ -146,6 +158,7 @@ pub(crate) fn main(args: ServeArgs) -> ExitCode {
         reload: config.map(|path| -> Reload {
             Box::new(move || config::read(&path).map_err(|e| e.to_string()))
         }),
+        api: ApiOptions { listen, log },
     };
     let watch = |event: &Event| match json {
         true => line(serde_json::to_string(event).unwrap_or_default()),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::mpsc::Sender;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use vduse::Name;
 
 use super::make::failed;
@@ -15,7 +16,7 @@ use crate::api::Served;
 pub type Reload = Box<dyn FnMut() -> Result<Vec<Wanted>, String> + Send>;
 
 /// What came of a reload: names of devices.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Reloaded {
     /// New ones, which are served now.
     pub added: Vec<String>,

@@ -1,7 +1,11 @@
 //! The control API and clients that make no sense, are slow, or are many.
 
+use std::fs::Permissions;
 use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -11,10 +15,14 @@ use crate::daemon::{Daemon, pollux};
 
 /// Sends `text` and returns status and body of the answer.
 fn ask(daemon: &Daemon, text: &str) -> (u16, String) {
-    let mut stream = UnixStream::connect(daemon.api()).unwrap();
+    let stream = UnixStream::connect(daemon.api()).unwrap();
     stream
         .set_read_timeout(Some(Duration::from_secs(30)))
         .unwrap();
+    exchange(stream, text)
+}
+
+fn exchange(mut stream: impl Read + Write, text: &str) -> (u16, String) {
     // A daemon that refuses need not read all of it.
     let _ = stream.write_all(text.as_bytes());
     let mut answer = String::new();
@@ -175,4 +183,118 @@ fn no_client_keeps_the_daemon_from_its_end() {
         begun.elapsed()
     );
     clients.join().unwrap();
+}
+
+#[test]
+fn the_document_lists_what_there_is_and_all_of_it_is_answered() {
+    let _alone = alone();
+    let daemon = Daemon::serve("null,size=1G", &[]);
+    let (status, text) = ask(&daemon, &request("GET", "/v1/openapi.json", ""));
+    assert_eq!(status, 200, "{text}");
+    let document: Value = serde_json::from_str(&text).expect(&text);
+    let paths = document["paths"].as_object().expect(&text);
+    for path in ["/metrics", "/v1/devices/{name}/resize", "/v1/openapi.json"] {
+        assert!(paths.contains_key(path), "{path}: {text}");
+    }
+    for (path, item) in paths {
+        if item["get"].is_null() {
+            continue;
+        }
+        let path = path.replace("{name}", "d0");
+        let (status, answer) = ask(&daemon, &request("GET", &path, ""));
+        assert_eq!(status, 200, "{path}: {answer}");
+    }
+    let (_, workers) = ask(&daemon, &request("GET", "/v1/workers", ""));
+    let workers: Value = serde_json::from_str(&workers).expect(&workers);
+    assert_eq!(workers[0]["queues"][0]["device"], "d0", "{workers}");
+    daemon.stop();
+}
+
+#[test]
+fn the_log_is_made_to_say_more_and_less() {
+    let _alone = alone();
+    let daemon = Daemon::serve("null,size=1G", &[]);
+    let level = || ask(&daemon, &request("GET", "/v1/log-level", ""));
+    assert_eq!(level(), (200, "{\"level\":\"info\"}".into()));
+    for (word, status) in [("debug", 200), ("off", 200), ("loud", 422)] {
+        let body = format!("{{\"level\": \"{word}\"}}");
+        let (found, answer) = ask(&daemon, &request("PUT", "/v1/log-level", &body));
+        assert_eq!(found, status, "{answer}");
+    }
+    assert_eq!(level(), (200, "{\"level\":\"off\"}".into()));
+    // What it would have told of a frontend that leaves.
+    let before = daemon.log();
+    drop(UnixStream::connect(daemon.socket()).unwrap());
+    daemon.until("the frontend has left", |shown| shown["resets"] == 1);
+    assert_eq!(daemon.log(), before);
+    daemon.stop();
+}
+
+#[test]
+fn over_tcp_only_those_are_answered_who_know_the_token() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("token");
+    std::fs::write(&path, "a-token-of-a-test\n").unwrap();
+    std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+    let file = path.to_str().unwrap();
+    let options = ["--listen", "127.0.0.1:0", "--token-file", file];
+    let daemon = Daemon::serve("null,size=1G", &options);
+    let log = daemon.log();
+    let told = log.split("control API listens on ").nth(1).expect(&log);
+    let address = told.split_whitespace().next().expect(&log);
+    for (authorization, status) in [
+        ("", 401),
+        ("authorization: Bearer\r\n", 401),
+        ("authorization: Bearer a-token-of-a-tess\r\n", 401),
+        ("authorization: Basic a-token-of-a-test\r\n", 401),
+        ("authorization: Bearer a-token-of-a-test\r\n", 200),
+    ] {
+        for path in ["/metrics", "/v1/devices", "/v1/nothing"] {
+            let text = format!(
+                "GET {path} HTTP/1.1\r\nhost: pollux\r\nconnection: close\r\n{authorization}\r\n"
+            );
+            let stream = TcpStream::connect(address).unwrap();
+            let (found, answer) = exchange(stream, &text);
+            let expected = match (path, status) {
+                ("/v1/nothing", 200) => 404,
+                (_, status) => status,
+            };
+            assert_eq!(found, expected, "{path} with {authorization:?}: {answer}");
+        }
+    }
+    daemon.stop();
+    std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+    let mut refused = Command::new(env!("CARGO_BIN_EXE_pollux"));
+    refused.args(["serve", "--name", "d0", "--backend", "null,size=1G"]);
+    let refused = refused.args(options).output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(2), "{said}");
+    assert!(said.contains("chmod 600"), "{said}");
+}
+
+#[test]
+fn other_users_are_refused_even_where_the_socket_lets_them_connect() {
+    let _alone = alone();
+    if !nix::unistd::geteuid().is_root() {
+        // Only root can be somebody else here.
+        return;
+    }
+    let daemon = Daemon::serve("null,size=1G", &[]);
+    let run = daemon.api().parent().unwrap().to_owned();
+    for open in [daemon.api(), run.clone(), run.parent().unwrap().to_owned()] {
+        std::fs::set_permissions(open, Permissions::from_mode(0o777)).unwrap();
+    }
+    let socket = daemon.api();
+    // Linux has a user for each thread, and glibc's setuid changes all of them.
+    let asked = std::thread::spawn(move || {
+        let nobody = rustix::process::Uid::from_raw(65534);
+        rustix::thread::set_thread_uid(nobody).unwrap();
+        let stream = UnixStream::connect(socket).unwrap();
+        exchange(stream, &request("GET", "/v1/devices", ""))
+    });
+    let (status, answer) = asked.join().unwrap();
+    assert_eq!(status, 403, "{answer}");
+    assert!(answer.contains("only root"), "{answer}");
+    daemon.stop();
 }

@@ -1,0 +1,56 @@
+//! What the daemon logs, and how to change how much while it runs.
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+
+use pollux_control::api::{Level, LogControl};
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::reload::{self, Handle};
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Registry, fmt};
+
+/// Logs to stderr from now on, as much as RUST_LOG says. Returns what changes that.
+pub(crate) fn start() -> Arc<dyn LogControl> {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let (filter, handle) = reload::Layer::new(filter);
+    let lines = fmt::layer()
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(lines)
+        .init();
+    Arc::new(Filter(handle))
+}
+
+#[derive(Debug)]
+struct Filter(Handle<EnvFilter, Registry>);
+
+impl LogControl for Filter {
+    fn level(&self) -> Level {
+        // Only with the subscriber, which never ends, would it be gone.
+        let hint = self.0.with_current(EnvFilter::max_level_hint);
+        match hint.ok().flatten() {
+            Some(LevelFilter::OFF) => Level::Off,
+            Some(LevelFilter::ERROR) => Level::Error,
+            Some(LevelFilter::WARN) => Level::Warn,
+            Some(LevelFilter::INFO) => Level::Info,
+            Some(LevelFilter::DEBUG) => Level::Debug,
+            _ => Level::Trace,
+        }
+    }
+
+    fn set_level(&self, level: Level) -> Result<(), String> {
+        let directive = match level {
+            Level::Off => "off",
+            Level::Error => "error",
+            Level::Warn => "warn",
+            Level::Info => "info",
+            Level::Debug => "debug",
+            Level::Trace => "trace",
+        };
+        let changed = self.0.reload(EnvFilter::new(directive));
+        changed.map_err(|reason| format!("the log cannot be changed: {reason}"))
+    }
+}
