@@ -20,9 +20,9 @@ mod server;
 mod token;
 mod workers;
 
-pub use client::{Client, ClientError, Survey};
+pub use client::{Client, ClientError, DaemonLevel, Survey};
 pub use health::{Health, Version};
-pub use level::{Level, LogControl, LogLevel};
+pub use level::{Level, LogControl, LogLevel, UnknownLevel};
 pub use metrics::{Seen, exposition};
 pub(crate) use server::{ApiError, ApiServer};
 pub use server::{ApiOptions, Served};

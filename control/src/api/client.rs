@@ -5,18 +5,16 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Full};
-use hyper::body::Bytes;
-use hyper::{Method, Request};
-use hyper_util::rt::TokioIo;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-use tokio::net::UnixStream;
+use serde::{Deserialize, Serialize};
 
-use super::{AttachBody, AttachedBody, ErrorBody, HandedOver, ResizeBody, ResizedBody};
+use super::{AttachBody, AttachedBody, HandedOver, Level, LogLevel, ResizeBody, ResizedBody};
 use crate::daemon::{Reloaded, SOCKET_SUFFIX};
 use crate::device::DeviceSnapshot;
 use crate::vdpa::Driver;
+
+mod exchange;
+
+use exchange::{Asked, ask, ask_within};
 
 /// Why a daemon did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +63,15 @@ pub struct Survey {
     pub silent: Vec<ClientError>,
 }
 
+/// How much a daemon logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DaemonLevel {
+    /// Its process.
+    pub pid: u32,
+    /// This, and what is more important.
+    pub level: Level,
+}
+
 /// Asks the daemons that have their sockets in one runtime directory.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -98,7 +105,7 @@ impl Client {
     pub fn survey(&self, patience: Duration) -> Result<Survey, ClientError> {
         type Answer = Result<Option<Vec<DeviceSnapshot>>, ClientError>;
         let sockets = self.sockets()?;
-        let look = |socket| ask_within(socket, "/v1/devices", None::<&()>, patience);
+        let look = |socket| ask_within(socket, Asked::get("/v1/devices"), patience);
         let answers: Vec<Answer> = thread::scope(|scope| {
             let asked = sockets
                 .iter()
@@ -139,7 +146,7 @@ impl Client {
     pub fn attach(&self, name: &str, driver: Driver) -> Result<AttachedBody, ClientError> {
         let (socket, _) = self.find(name)?;
         let path = format!("/v1/devices/{name}/attach");
-        ask(&socket, &path, Some(&AttachBody { driver }))?
+        ask(&socket, Asked::post(&path, &AttachBody { driver }))?
             .ok_or_else(|| ClientError::Unknown { name: name.into() })
     }
 
@@ -151,7 +158,7 @@ impl Client {
     pub fn detach(&self, name: &str) -> Result<(), ClientError> {
         let (socket, _) = self.find(name)?;
         let path = format!("/v1/devices/{name}/detach");
-        ask::<()>(&socket, &path, Some(&()))?
+        ask::<()>(&socket, Asked::post(&path, &()))?
             .ok_or_else(|| ClientError::Unknown { name: name.into() })
     }
 
@@ -162,7 +169,10 @@ impl Client {
     /// [`ClientError`] when its daemon does not let go of it.
     pub fn hand_over(&self, name: &str) -> Result<Option<HandedOver>, ClientError> {
         match self.find(name) {
-            Ok((socket, _)) => ask(&socket, &format!("/v1/devices/{name}/hand-over"), Some(&())),
+            Ok((socket, _)) => {
+                let path = format!("/v1/devices/{name}/hand-over");
+                ask(&socket, Asked::post(&path, &()))
+            }
             Err(ClientError::Unknown { .. }) => Ok(None),
             Err(error) => Err(error),
         }
@@ -176,7 +186,7 @@ impl Client {
     pub fn resize(&self, name: &str, wanted: ResizeBody) -> Result<ResizedBody, ClientError> {
         let (socket, _) = self.find(name)?;
         let path = format!("/v1/devices/{name}/resize");
-        ask(&socket, &path, Some(&wanted))?
+        ask(&socket, Asked::post(&path, &wanted))?
             .ok_or_else(|| ClientError::Unknown { name: name.into() })
     }
 
@@ -188,7 +198,7 @@ impl Client {
     pub fn reload(&self) -> Result<Vec<Reloaded>, ClientError> {
         let (mut all, mut refused) = (Vec::new(), None);
         for socket in self.sockets()? {
-            match ask(&socket, "/v1/reload", Some(&())) {
+            match ask(&socket, Asked::post("/v1/reload", &())) {
                 Ok(reloaded) => all.extend(reloaded),
                 Err(error) => refused = Some(error),
             }
@@ -202,10 +212,37 @@ impl Client {
         }
     }
 
+    /// Has every daemon log as much as `level` says, if it says anything. Returns how much each logs then.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`] when a daemon does not answer, or none is there.
+    pub fn log_level(&self, level: Option<Level>) -> Result<Vec<DaemonLevel>, ClientError> {
+        let path = "/v1/log-level";
+        let asked = |socket: &Path| match level {
+            Some(level) => ask::<LogLevel>(socket, Asked::put(path, &LogLevel { level })),
+            None => ask(socket, Asked::get(path)),
+        };
+        let sockets = self.sockets()?;
+        // One that does not answer keeps no other from it.
+        let answers: Vec<_> = sockets.iter().map(|socket| asked(socket)).collect();
+        let mut all = Vec::new();
+        for (socket, answer) in sockets.iter().zip(answers) {
+            let known = process_of(socket).zip(answer?);
+            all.extend(known.map(|(pid, LogLevel { level })| DaemonLevel { pid, level }));
+        }
+        match all.is_empty() {
+            true => Err(ClientError::Nobody {
+                path: self.runtime_dir.clone(),
+            }),
+            false => Ok(all),
+        }
+    }
+
     fn find(&self, name: &str) -> Result<(PathBuf, DeviceSnapshot), ClientError> {
         for socket in self.sockets()? {
             // Names have no character that a path would have to escape: VDUSE's rules are stricter.
-            if let Some(device) = ask(&socket, &format!("/v1/devices/{name}"), None::<&()>)? {
+            if let Some(device) = ask(&socket, Asked::get(&format!("/v1/devices/{name}")))? {
                 return Ok((socket, device));
             }
         }
@@ -223,111 +260,17 @@ impl Client {
         };
         let paths = entries.map(|entry| entry.map(|entry| entry.path()));
         let paths: Vec<PathBuf> = paths.collect::<Result<_, _>>().map_err(folder)?;
-        Ok(paths.into_iter().filter(|path| is_socket(path)).collect())
+        Ok(paths
+            .into_iter()
+            .filter(|path| process_of(path).is_some())
+            .collect())
     }
 }
 
-/// Returns whether that is a daemon's: its process and [`SOCKET_SUFFIX`]. Others are for frontends, perhaps.
-fn is_socket(path: &Path) -> bool {
+/// Returns the process of the daemon whose socket that is: its number and [`SOCKET_SUFFIX`]. Others are for frontends, perhaps.
+fn process_of(path: &Path) -> Option<u32> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let process = name.strip_suffix(SOCKET_SUFFIX);
-    process.is_some_and(|process| process.parse::<u32>().is_ok())
-}
-
-/// Sends one request: a POST when there is a `body`. Returns the answer; `None` when the daemon is gone
-/// or does not know the path.
-fn ask<T: DeserializeOwned>(
-    socket: &Path,
-    path: &str,
-    body: Option<&impl Serialize>,
-) -> Result<Option<T>, ClientError> {
-    ask_within(socket, path, body, Duration::MAX)
-}
-
-/// As [`ask`], but for no longer than `patience`.
-fn ask_within<T: DeserializeOwned>(
-    socket: &Path,
-    path: &str,
-    body: Option<&impl Serialize>,
-    patience: Duration,
-) -> Result<Option<T>, ClientError> {
-    let failed = |reason: String| ClientError::Connection {
-        socket: socket.into(),
-        reason,
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    let runtime = runtime.map_err(|e| failed(e.to_string()))?;
-    let body = body
-        .map(serde_json::to_vec)
-        .transpose()
-        .map_err(|e| failed(e.to_string()))?;
-    let exchange = async { tokio::time::timeout(patience, exchange(socket, path, body)).await };
-    let answer = runtime.block_on(exchange);
-    let late = |_| failed(format!("nothing came within {} s", patience.as_secs_f64()));
-    let Some((status, bytes)) = answer.map_err(late)?.map_err(failed)? else {
-        return Ok(None);
-    };
-    if status.is_success() {
-        return serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(|e| failed(e.to_string()));
-    }
-    if status == hyper::StatusCode::NOT_FOUND {
-        return Ok(None);
-    }
-    let text = String::from_utf8_lossy(&bytes).into_owned();
-    let error = serde_json::from_slice(&bytes).map_or(text, |body: ErrorBody| body.error);
-    Err(ClientError::Refused(error))
-}
-
-async fn exchange(
-    socket: &Path,
-    path: &str,
-    body: Option<Vec<u8>>,
-) -> Result<Option<(hyper::StatusCode, Bytes)>, String> {
-    let stream = match UnixStream::connect(socket).await {
-        // A daemon that was killed leaves its socket behind.
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            let _ = std::fs::remove_file(socket);
-            return Ok(None);
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            return Err(format!("{error}; run as the user that serves"));
-        }
-        other => other.map_err(|e| e.to_string())?,
-    };
-    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
-    let (mut sender, connection) = handshake.map_err(|e| e.to_string())?;
-    let connection = tokio::spawn(connection);
-    let method = if body.is_some() {
-        Method::POST
-    } else {
-        Method::GET
-    };
-    let request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header("host", "pollux")
-        .header("content-type", "application/json")
-        .body(Full::new(Bytes::from(body.unwrap_or_default())))
-        .map_err(|e| e.to_string())?;
-    let response = sender
-        .send_request(request)
-        .await
-        .map_err(|e| e.to_string())?;
-    let status = response.status();
-    let bytes = response
-        .into_body()
-        .collect()
-        .await
-        .map_err(|e| e.to_string())?
-        .to_bytes();
-    drop(sender);
-    let _ = connection.await;
-    Ok(Some((status, bytes)))
+    name.strip_suffix(SOCKET_SUFFIX)?.parse().ok()
 }
 
 #[cfg(test)]
@@ -336,9 +279,10 @@ mod tests {
 
     #[test]
     fn only_daemons_sockets_are_asked() {
-        assert!(is_socket(Path::new("/run/pollux/123.sock")));
+        assert_eq!(process_of(Path::new("/run/pollux/123.sock")), Some(123));
         for other in ["d0.sock", "123", "123.lock", ".sock"] {
-            assert!(!is_socket(&Path::new("/run/pollux").join(other)), "{other}");
+            let path = Path::new("/run/pollux").join(other);
+            assert_eq!(process_of(&path), None, "{other}");
         }
     }
 }

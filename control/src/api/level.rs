@@ -1,6 +1,7 @@
 //! How much the daemon logs. What logs is set up by the program, which lends the API a way to change it.
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug, Display, Formatter};
+use std::str::FromStr;
 
 use axum::Json;
 use axum::extract::State;
@@ -28,6 +29,45 @@ pub enum Level {
     Debug,
     /// All there is.
     Trace,
+}
+
+impl Level {
+    const ALL: [Self; 6] = [
+        Self::Off,
+        Self::Error,
+        Self::Warn,
+        Self::Info,
+        Self::Debug,
+        Self::Trace,
+    ];
+}
+
+impl Display for Level {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Off => "off",
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        })
+    }
+}
+
+/// A word that is no level.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is no level: take off, error, warn, info, debug or trace")]
+pub struct UnknownLevel(String);
+
+impl FromStr for Level {
+    type Err = UnknownLevel;
+
+    fn from_str(word: &str) -> Result<Self, UnknownLevel> {
+        let mut all = Self::ALL.into_iter();
+        all.find(|level| level.to_string() == word)
+            .ok_or_else(|| UnknownLevel(word.to_owned()))
+    }
 }
 
 /// What logs.
@@ -74,4 +114,23 @@ pub(super) async fn set_log_level(
     set.map_err(|reason| Refusal(StatusCode::CONFLICT, reason))?;
     let level = api.log.level();
     Ok(Json(LogLevel { level }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_is_the_same_word_everywhere() {
+        for level in Level::ALL {
+            let word = level.to_string();
+            assert_eq!(word.parse(), Ok(level));
+            assert_eq!(
+                serde_json::to_string(&level).unwrap(),
+                format!("\"{word}\"")
+            );
+            assert!(UnknownLevel("loud".into()).to_string().contains(&word));
+        }
+        assert_eq!("loud".parse::<Level>(), Err(UnknownLevel("loud".into())));
+    }
 }

@@ -42,15 +42,7 @@ impl LogControl for Filter {
     }
 
     fn set_level(&self, level: Level) -> Result<(), String> {
-        let directive = match level {
-            Level::Off => "off",
-            Level::Error => "error",
-            Level::Warn => "warn",
-            Level::Info => "info",
-            Level::Debug => "debug",
-            Level::Trace => "trace",
-        };
-        let changed = self.0.reload(EnvFilter::new(directive));
+        let changed = self.0.reload(EnvFilter::new(level.to_string()));
         changed.map_err(|reason| format!("the log cannot be changed: {reason}"))
     }
 }

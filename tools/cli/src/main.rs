@@ -11,6 +11,7 @@ mod bench;
 mod config;
 mod doctor;
 mod log;
+mod log_level;
 mod metrics;
 mod output;
 mod package;
@@ -42,6 +43,7 @@ enum Command {
     Metrics(metrics::MetricsArgs),
     Resize(resize::ResizeArgs),
     Reload(reload::ReloadArgs),
+    LogLevel(log_level::LogLevelArgs),
     Config(config::ConfigArgs),
     Bench(bench::BenchArgs),
     Vm(vm::VmArgs),
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
         Command::Metrics(args) => metrics::main(&args),
         Command::Resize(args) => resize::main(&args),
         Command::Reload(args) => reload::main(&args),
+        Command::LogLevel(args) => log_level::main(&args),
         Command::Config(args) => config::main(&args),
         Command::Bench(args) => bench::main(args),
         Command::Vm(args) => vm::main(args),

@@ -222,6 +222,25 @@ fn the_log_is_made_to_say_more_and_less() {
         assert_eq!(found, status, "{answer}");
     }
     assert_eq!(level(), (200, "{\"level\":\"off\"}".into()));
+    let printed = |args: &[&str]| {
+        let output = pollux(&daemon, args);
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        (output.status.code(), text)
+    };
+    let told = |word| (Some(0), format!("process {}: {word}\n", daemon.pid()));
+    assert_eq!(printed(&["log-level", "warn"]), told("warn"));
+    assert_eq!(printed(&["log-level"]), told("warn"));
+    let (code, said) = printed(&["log-level", "loud"]);
+    assert!(
+        code == Some(2) && said.contains("off, error, warn"),
+        "{said}"
+    );
+    let (_, shown) = printed(&["log-level", "off", "--json"]);
+    let shown: Value = serde_json::from_str(&shown).expect(&shown);
+    assert_eq!(
+        (&shown[0]["pid"], &shown[0]["level"]),
+        (&daemon.pid().into(), &"off".into())
+    );
     // What it would have told of a frontend that leaves.
     let before = daemon.log();
     drop(UnixStream::connect(daemon.socket()).unwrap());
