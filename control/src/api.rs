@@ -17,6 +17,7 @@ mod router;
 #[cfg(test)]
 mod sample;
 mod server;
+mod silence;
 mod token;
 mod workers;
 

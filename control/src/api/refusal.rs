@@ -1,7 +1,5 @@
 //! What the server answers instead of a result: always JSON, and always what to do.
 
-use std::time::Duration;
-
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{FromRequest, Request};
@@ -12,7 +10,6 @@ use http_body_util::BodyExt;
 use nix::unistd::geteuid;
 use serde::de::DeserializeOwned;
 use tokio::task::{JoinError, spawn_blocking};
-use tokio::time::timeout;
 use vduse::Name;
 
 use super::ErrorBody;
@@ -27,9 +24,6 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// What a client has for the body of a request.
-const BODY_TIME: Duration = Duration::from_secs(10);
-
 /// The body of a request.
 pub(super) struct Body<T>(pub(super) T);
 
@@ -38,14 +32,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
         let refuse = |rejection: JsonRejection| Refusal(rejection.status(), rejection.body_text());
-        let late = |_| {
-            let reason = format!("no whole body within {} s", BODY_TIME.as_secs());
-            Refusal(StatusCode::REQUEST_TIMEOUT, reason)
-        };
-        let body = timeout(BODY_TIME, Json::from_request(request, state)).await;
-        body.map_err(late)?
-            .map(|Json(body)| Self(body))
-            .map_err(refuse)
+        let body = Json::from_request(request, state).await;
+        body.map(|Json(body)| Self(body)).map_err(refuse)
     }
 }
 

@@ -1,7 +1,6 @@
 //! Everything that can be asked for. The OpenAPI document is made from the same list and from the handlers' own types, so
 //! it has all of it.
 
-use axum::extract::DefaultBodyLimit;
 use axum::middleware::map_response;
 use axum::{Json, Router};
 use utoipa::OpenApi;
@@ -11,9 +10,6 @@ use utoipa_axum::routes;
 
 use super::server::Api;
 use super::{ErrorBody, devices, health, level, refusal, workers};
-
-/// Far more than any request needs.
-const BODY_BYTES_MAX: usize = 64 << 10;
 
 #[derive(OpenApi)]
 #[openapi(info(
@@ -47,7 +43,6 @@ pub(super) fn router(api: Api) -> Router {
         .fallback(refusal::unknown_path)
         .method_not_allowed_fallback(refusal::wrong_method)
         .layer(map_response(refusal::in_json))
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(api)
 }
 
