@@ -1,6 +1,6 @@
 //! From the first device to the last: make, attach, wait, detach, unmake.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -19,10 +19,12 @@ use crate::sandbox::{Confined, Sandbox, UserError};
 use crate::vdpa::{self, AttachError, Attached, DetachError, Driver};
 
 mod attach;
+mod change;
 mod leave;
 mod make;
 mod reload;
 
+use change::{Answer, Change};
 pub use reload::{Reload, Reloaded};
 
 /// A device to serve.
@@ -160,11 +162,19 @@ pub enum Event {
 enum Wake {
     Signal,
     Leave,
-    /// With whom to tell, if that is not a signal.
-    Reload(Option<Sender<Result<Reloaded, String>>>),
+    Change(Change),
     Attached(Name, Result<Attached, AttachError>),
     Detached(Result<(), DetachError>),
-    HandOver(Name, Sender<Result<HandedOver, String>>),
+    HandOver(Name, Answer<HandedOver>),
+}
+
+/// How the daemon has been told to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Nothing of it stays.
+    Stop,
+    /// The next daemon goes on with its devices.
+    Leave,
 }
 
 /// Serves until SIGINT or SIGTERM, then detaches, drains and destroys every device, or until SIGUSR1, then leaves those
@@ -180,7 +190,7 @@ pub fn serve(request: ServeRequest, mut watch: impl FnMut(&Event)) -> Result<(),
     let (sender, wakes) = channel();
     let wake = |signal| match signal {
         Signal::SIGUSR1 => Wake::Leave,
-        Signal::SIGHUP => Wake::Reload(None),
+        Signal::SIGHUP => Wake::Change(Change::Reload(None)),
         _ => Wake::Signal,
     };
     signals::forward(sender.clone(), wake).map_err(DaemonError::Signals)?;
@@ -198,7 +208,8 @@ pub fn serve(request: ServeRequest, mut watch: impl FnMut(&Event)) -> Result<(),
         folder,
         takeover,
         reload,
-        reloads_later: Vec::new(),
+        changes: VecDeque::new(),
+        end: None,
         api_options,
         api: None,
         service: Arc::clone(&service),
@@ -229,8 +240,10 @@ struct Daemon {
     folder: PathBuf,
     takeover: bool,
     reload: Option<Reload>,
-    /// Reloads that were asked for at a bad time.
-    reloads_later: Vec<Option<Sender<Result<Reloaded, String>>>>,
+    /// What it was asked for and has not done.
+    changes: VecDeque<Change>,
+    /// What it was told while it attached or detached a device.
+    end: Option<End>,
     api_options: ApiOptions,
     api: Option<ApiServer>,
     service: Arc<Service>,
@@ -290,13 +303,19 @@ impl Daemon {
     /// Does what it is asked for, until it is asked to end.
     fn listen(&mut self, watch: &mut impl FnMut(&Event)) {
         loop {
-            while let Some(answer) = self.reloads_later.pop() {
-                self.answer_reload(answer, watch);
+            match self.end.take() {
+                Some(End::Stop) => return,
+                Some(End::Leave) => return self.leave(watch),
+                None => {}
+            }
+            if let Some(change) = self.changes.pop_front() {
+                self.change(change, watch);
+                continue;
             }
             match self.wakes.recv() {
-                Ok(Wake::Signal) | Err(_) => return,
-                Ok(Wake::Leave) => return self.leave(watch),
-                Ok(Wake::Reload(answer)) => self.reloads_later.push(answer),
+                Ok(Wake::Signal) | Err(_) => self.end = Some(End::Stop),
+                Ok(Wake::Leave) => self.end = Some(End::Leave),
+                Ok(Wake::Change(change)) => self.changes.push_back(change),
                 Ok(Wake::HandOver(name, answer)) => {
                     self.hand_over(&name, &answer, watch);
                     if self.devices.is_empty() {
@@ -368,10 +387,10 @@ impl Requests {
 
     /// Has it read anew what to serve, or say why it does not.
     pub(crate) fn reload(&self) -> Result<Reloaded, String> {
-        self.ask(|answer| Wake::Reload(Some(answer)))
+        self.ask(|answer| Wake::Change(Change::Reload(Some(answer))))
     }
 
-    fn ask<T>(&self, wake: impl FnOnce(Sender<Result<T, String>>) -> Wake) -> Result<T, String> {
+    fn ask<T>(&self, wake: impl FnOnce(Answer<T>) -> Wake) -> Result<T, String> {
         let ended = || "the daemon is about to end".to_owned();
         let (answer, answered) = channel();
         self.0.send(wake(answer)).map_err(|_| ended())?;

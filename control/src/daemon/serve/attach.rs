@@ -1,11 +1,11 @@
 //! Attaching and detaching, each through a thread of its own, since the kernel's probe waits for ours.
 
-use std::sync::mpsc::{RecvTimeoutError, Sender};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use vduse::Name;
 
-use super::{Daemon, DaemonError, Event, Wake};
+use super::{Answer, Daemon, DaemonError, End, Event, Wake};
 use crate::api::HandedOver;
 use crate::vdpa::{self, Attached, Driver};
 
@@ -46,14 +46,16 @@ impl Daemon {
                 }
                 Ok(Wake::Signal) => {
                     interrupted = true;
+                    self.end = Some(End::Stop);
                     // The probe may wait for requests that the backend never finishes.
                     let devices = self.devices.iter();
                     let probed = devices.filter(|device| device.name.as_str() == label);
                     probed.for_each(|device| device.control.asker().set_leaving(true));
                 }
                 Ok(Wake::HandOver(name, answer)) => refuse(&name, &answer),
-                Ok(Wake::Reload(answer)) => self.reloads_later.push(answer),
-                Ok(Wake::Detached(..) | Wake::Leave) => {}
+                Ok(Wake::Leave) => drop(self.end.get_or_insert(End::Leave)),
+                Ok(Wake::Change(change)) => self.changes.push_back(change),
+                Ok(Wake::Detached(..)) => {}
                 Err(RecvTimeoutError::Timeout) => {
                     let reason = format!("the {driver} driver's probe");
                     watch(&Event::Waiting {
@@ -87,13 +89,16 @@ impl Daemon {
                 }
                 Ok(Wake::Detached(Err(error))) => return Err(error.to_string()),
                 Ok(Wake::Signal) if begun.elapsed() > REMINDER => {
+                    self.end = Some(End::Stop);
                     return Err(format!(
                         "device {name} stays attached: its driver did not let go"
                     ));
                 }
+                Ok(Wake::Signal) => self.end = Some(End::Stop),
+                Ok(Wake::Leave) => drop(self.end.get_or_insert(End::Leave)),
                 Ok(Wake::HandOver(name, answer)) => refuse(&name, &answer),
-                Ok(Wake::Reload(answer)) => self.reloads_later.push(answer),
-                Ok(_) => {}
+                Ok(Wake::Change(change)) => self.changes.push_back(change),
+                Ok(Wake::Attached(..)) => {}
                 Err(RecvTimeoutError::Timeout) => {
                     let reason = "the driver to let go: close what uses the device, or interrupt \
                                   again to leave it";
@@ -109,7 +114,7 @@ impl Daemon {
 }
 
 /// Answers who asks for a device at a bad time.
-fn refuse(name: &Name, answer: &Sender<Result<HandedOver, String>>) {
+fn refuse(name: &Name, answer: &Answer<HandedOver>) {
     let busy = format!("device {name} is being attached or detached: try again");
     // Whoever asked may be gone.
     let _ = answer.send(Err(busy));

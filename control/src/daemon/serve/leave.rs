@@ -1,10 +1,8 @@
 //! Letting go of devices that go on: another daemon serves them next.
 
-use std::sync::mpsc::Sender;
-
 use vduse::Name;
 
-use super::{Daemon, Device, Event};
+use super::{Answer, Daemon, Device, Event};
 use crate::api::HandedOver;
 use crate::daemon::urgency::Urgency;
 use crate::device::ControlHandle;
@@ -56,7 +54,7 @@ impl Daemon {
     pub(super) fn hand_over(
         &mut self,
         name: &Name,
-        answer: &Sender<Result<HandedOver, String>>,
+        answer: &Answer<HandedOver>,
         watch: &mut impl FnMut(&Event),
     ) {
         // Until the answer is on its way.

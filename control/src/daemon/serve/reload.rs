@@ -2,7 +2,6 @@
 //! unmade, and the others are left alone.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::Sender;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -29,24 +28,8 @@ pub struct Reloaded {
 }
 
 impl Daemon {
-    /// Reloads, and tells whoever asked.
-    pub(super) fn answer_reload(
-        &mut self,
-        answer: Option<Sender<Result<Reloaded, String>>>,
-        watch: &mut impl FnMut(&Event),
-    ) {
-        let reloaded = self.reload(watch);
-        if let Err(reason) = &reloaded {
-            tracing::error!("nothing is reloaded: {reason}");
-        }
-        if let Some(answer) = answer {
-            // Whoever asked may be gone.
-            let _ = answer.send(reloaded);
-        }
-    }
-
-    /// Does it. Nothing changes where what is wanted cannot be read.
-    fn reload(&mut self, watch: &mut impl FnMut(&Event)) -> Result<Reloaded, String> {
+    /// Serves what is wanted now. Nothing changes where that cannot be read.
+    pub(super) fn reload(&mut self, watch: &mut impl FnMut(&Event)) -> Result<Reloaded, String> {
         let Some(read) = &mut self.reload else {
             return Err(
                 "this daemon has no configuration: start it with pollux serve --config FILE".into(),
@@ -59,11 +42,14 @@ impl Daemon {
         let served = self.devices.iter().map(|device| device.name.clone());
         let gone: Vec<Name> = served.filter(|name| !is_wanted(name)).collect();
         for name in gone {
-            self.remove(&name, &mut reloaded, watch);
+            match self.remove(&name, watch) {
+                Ok(()) => reloaded.removed.push(name.to_string()),
+                Err(reason) => drop(reloaded.failed.insert(name.to_string(), reason)),
+            }
         }
         for wanted in wanted {
             let name = wanted.options.name.clone();
-            match self.devices.iter().find(|device| device.name == name) {
+            match self.devices.iter().find(|it| it.name == name) {
                 Some(device) => {
                     let changes = differing(&device.keys, &wanted.keys);
                     if !changes.is_empty() {
@@ -88,7 +74,12 @@ impl Daemon {
         Ok(reloaded)
     }
 
-    fn add(&mut self, wanted: Wanted, watch: &mut impl FnMut(&Event)) -> Result<(), DaemonError> {
+    /// Serves and attaches one. It is served all the same if it cannot be attached.
+    pub(super) fn add(
+        &mut self,
+        wanted: Wanted,
+        watch: &mut impl FnMut(&Event),
+    ) -> Result<(), DaemonError> {
         let device = self.prepare(&wanted)?;
         let event = self.make(device, wanted.keys)?;
         watch(&event);
@@ -102,24 +93,26 @@ impl Daemon {
             .map(drop)
     }
 
-    fn remove(&mut self, name: &Name, reloaded: &mut Reloaded, watch: &mut impl FnMut(&Event)) {
-        let Some(place) = self.devices.iter().position(|device| device.name == *name) else {
-            return;
-        };
+    /// Detaches and unmakes one. What stays behind is an error; it is not served then, either.
+    pub(super) fn remove(
+        &mut self,
+        name: &Name,
+        watch: &mut impl FnMut(&Event),
+    ) -> Result<(), String> {
+        let place = self.devices.iter().position(|device| device.name == *name);
+        let place = place.ok_or_else(|| format!("device {name} is not served here any more"))?;
         self.service.forget(name);
         let device = self.devices.remove(place);
         if let Some(api) = &self.api {
             api.forget(name);
         }
         let left_behind = self.unmake(device, watch);
-        match left_behind.is_empty() {
-            true => reloaded.removed.push(name.to_string()),
-            false => {
-                let reason = left_behind.join("; ");
-                tracing::error!(device = %name, "{reason}");
-                reloaded.failed.insert(name.to_string(), reason);
-            }
+        if left_behind.is_empty() {
+            return Ok(());
         }
+        let reason = left_behind.join("; ");
+        tracing::error!(device = %name, "{reason}");
+        Err(reason)
     }
 }
 
