@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AttachBody, AttachedBody, HandedOver, Level, LogLevel, ResizeBody, ResizedBody};
+use super::{
+    AttachBody, AttachedBody, DeviceBody, HandedOver, Level, LogLevel, ResizeBody, ResizedBody,
+    Version,
+};
 use crate::daemon::{Reloaded, SOCKET_SUFFIX};
 use crate::device::DeviceSnapshot;
 use crate::vdpa::Driver;
@@ -33,6 +36,17 @@ pub enum ClientError {
         /// The runtime directory.
         path: PathBuf,
     },
+    /// None that takes devices.
+    #[error(
+        "no daemon with its socket in {path} takes devices: start one with pollux serve --config FILE"
+    )]
+    NoTaker {
+        /// The runtime directory.
+        path: PathBuf,
+    },
+    /// More than one that does.
+    #[error("several daemons take devices, processes {0}: choose one of them with --pid")]
+    Takers(String),
     /// The daemon refused, in its own words.
     #[error("{0}")]
     Refused(String),
@@ -187,6 +201,53 @@ impl Client {
         let (socket, _) = self.find(name)?;
         let path = format!("/v1/devices/{name}/resize");
         ask(&socket, Asked::post(&path, &wanted))?
+            .ok_or_else(|| ClientError::Unknown { name: name.into() })
+    }
+
+    /// Has a daemon serve one device more: that of process `pid`, or the only one that takes devices.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`] when there is no such daemon or no single one, or it cannot serve the device.
+    pub fn add(
+        &self,
+        device: &DeviceBody,
+        pid: Option<u32>,
+    ) -> Result<DeviceSnapshot, ClientError> {
+        let nobody = || ClientError::NoTaker {
+            path: self.runtime_dir.clone(),
+        };
+        let socket = self.taker(pid)?.ok_or_else(nobody)?;
+        ask(&socket, Asked::post("/v1/devices", device))?.ok_or_else(nobody)
+    }
+
+    /// Returns the socket of the daemon that takes devices.
+    fn taker(&self, pid: Option<u32>) -> Result<Option<PathBuf>, ClientError> {
+        let mut takers = Vec::new();
+        for socket in self.sockets()? {
+            if pid.is_some() && process_of(&socket) != pid {
+                continue;
+            }
+            let version: Option<Version> = ask(&socket, Asked::get("/v1/version"))?;
+            if let Some(version) = version.filter(|it| it.takes_devices) {
+                takers.push((version.pid.to_string(), socket));
+            }
+        }
+        if takers.len() > 1 {
+            let processes: Vec<String> = takers.into_iter().map(|it| it.0).collect();
+            return Err(ClientError::Takers(processes.join(" and ")));
+        }
+        Ok(takers.pop().map(|(_, socket)| socket))
+    }
+
+    /// Has the daemon that serves the device `name` detach and destroy it.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`] when no daemon serves it or something of it stays behind.
+    pub fn remove(&self, name: &str) -> Result<(), ClientError> {
+        let (socket, _) = self.find(name)?;
+        ask::<()>(&socket, Asked::delete(&format!("/v1/devices/{name}")))?
             .ok_or_else(|| ClientError::Unknown { name: name.into() })
     }
 

@@ -15,7 +15,7 @@ use crate::device::DeviceSnapshot;
 use crate::vdpa;
 
 impl Api {
-    fn find(&self, name: &str) -> Result<Served, Refusal> {
+    pub(super) fn find(&self, name: &str) -> Result<Served, Refusal> {
         let found = self
             .all()
             .into_iter()
@@ -25,7 +25,7 @@ impl Api {
     }
 }
 
-async fn snapshot(served: Served) -> Result<DeviceSnapshot, Refusal> {
+pub(super) async fn snapshot(served: Served) -> Result<DeviceSnapshot, Refusal> {
     let name = served.name.clone();
     let seen = blocking(move || served.asker.snapshot()).await?;
     seen.ok_or_else(|| busy(&name))

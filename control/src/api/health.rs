@@ -26,6 +26,9 @@ pub struct Version {
     pub version: String,
     /// Its process.
     pub pid: u32,
+    /// Devices can be added to it and removed from it.
+    #[serde(default)]
+    pub takes_devices: bool,
 }
 
 /// Whether all is well.
@@ -42,10 +45,11 @@ pub struct Health {
     (status = 200, description = "This one", body = Version),
     (status = "4XX", description = "Refused", body = ErrorBody),
 ))]
-pub(super) async fn version() -> Json<Version> {
+pub(super) async fn version(State(api): State<Api>) -> Json<Version> {
     Json(Version {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
+        takes_devices: api.read_device.is_some(),
     })
 }
 

@@ -9,7 +9,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::server::Api;
-use super::{ErrorBody, devices, health, level, refusal, workers};
+use super::{ErrorBody, devices, health, level, membership, refusal, workers};
 
 #[derive(OpenApi)]
 #[openapi(info(
@@ -25,8 +25,8 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(health::health))
         .routes(routes!(workers::workers))
         .routes(routes!(level::log_level, level::set_log_level))
-        .routes(routes!(devices::list))
-        .routes(routes!(devices::show))
+        .routes(routes!(devices::list, membership::add))
+        .routes(routes!(devices::show, membership::remove))
         .routes(routes!(devices::attach))
         .routes(routes!(devices::detach))
         .routes(routes!(devices::hand_over))

@@ -1,5 +1,6 @@
 //! The server's side, on a thread of its own: nothing on the data path waits for a client.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -17,7 +18,7 @@ use super::LogControl;
 use super::connections::{self, Listener};
 use super::router::router;
 use super::token::{self, Token};
-use crate::daemon::Requests;
+use crate::daemon::{Requests, Wanted};
 use crate::device::Asker;
 
 /// A device that this daemon serves.
@@ -36,7 +37,12 @@ pub struct ApiOptions {
     pub listen: Option<(SocketAddr, Token)>,
     /// What logs.
     pub log: Arc<dyn LogControl>,
+    /// What reads the description of a device, where devices can be added and removed.
+    pub read_device: Option<ReadDevice>,
 }
+
+/// Reads a device from keys and values as the configuration has them, or says on one line what is wrong.
+pub type ReadDevice = fn(&BTreeMap<String, String>) -> Result<Wanted, String>;
 
 /// Why the API cannot be offered.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +93,7 @@ impl ApiServer {
             devices: Arc::clone(&devices),
             requests,
             log: Arc::clone(&options.log),
+            read_device: options.read_device,
         });
         let mut listeners = Vec::new();
         let mut address = None;
@@ -167,6 +174,7 @@ pub(super) struct Api {
     devices: Devices,
     pub(super) requests: Requests,
     pub(super) log: Arc<dyn LogControl>,
+    pub(super) read_device: Option<ReadDevice>,
 }
 
 impl Api {

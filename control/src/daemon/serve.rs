@@ -233,6 +233,8 @@ struct Device {
     control: ControlHandle,
     claim: Claim,
     keys: BTreeMap<String, String>,
+    /// The next daemon that is started in the same way serves it, too.
+    is_configured: bool,
 }
 
 struct Daemon {
@@ -388,6 +390,16 @@ impl Requests {
     /// Has it read anew what to serve, or say why it does not.
     pub(crate) fn reload(&self) -> Result<Reloaded, String> {
         self.ask(|answer| Wake::Change(Change::Reload(Some(answer))))
+    }
+
+    /// Has it serve one device more, or say why it does not.
+    pub(crate) fn add(&self, wanted: Wanted) -> Result<(), String> {
+        self.ask(|answer| Wake::Change(Change::Add(Box::new(wanted), answer)))
+    }
+
+    /// Has it serve one device less, or say what stays behind.
+    pub(crate) fn remove(&self, name: Name) -> Result<(), String> {
+        self.ask(|answer| Wake::Change(Change::Remove(name, answer)))
     }
 
     fn ask<T>(&self, wake: impl FnOnce(Answer<T>) -> Wake) -> Result<T, String> {

@@ -5,15 +5,18 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Args, Subcommand};
 use pollux_control::daemon::Wanted;
 use pollux_dataplane::limits::DEVICES_MAX;
-use pollux_toml::{Mistake, mistake, nearest, parse};
+use pollux_toml::{Mistake, mistake, parse};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use crate::output::{finish, json, line, one_line};
-use crate::serve::DeviceArgs;
+use crate::output::{finish, json, line};
+
+pub(crate) mod keys;
+
+use keys::WrongKey;
 
 const EXAMPLE: &str = "Example of a file:
 
@@ -74,13 +77,6 @@ struct Document {
     device: Vec<Table>,
 }
 
-/// A device's keys as a command line of their own.
-#[derive(Debug, Parser)]
-struct Line {
-    #[command(flatten)]
-    device: DeviceArgs,
-}
-
 /// Runs one of the commands. Returns 0, or 2 where the configuration makes no sense.
 pub(crate) fn main(args: &ConfigArgs) -> ExitCode {
     let ConfigCommand::Show(ShowArgs {
@@ -125,7 +121,6 @@ pub(crate) fn read(path: &Path) -> Result<Vec<Wanted>, ConfigError> {
 fn devices(file: &str, text: &str) -> Result<Vec<Wanted>, Mistake> {
     let Document { defaults, device } = parse(file, text)?;
     let wrong = |at: &str, reason: String| mistake(file, text, at, reason);
-    let known = known_keys();
     for own in ["name", "backend"] {
         if defaults.contains_key(own) {
             let reason = format!("{own}: each device has its own; write it below [[device]]");
@@ -140,7 +135,7 @@ fn devices(file: &str, text: &str) -> Result<Vec<Wanted>, Mistake> {
     let mut names = BTreeSet::new();
     let mut all = Vec::new();
     for (index, own) in device.iter().enumerate() {
-        let wanted = one(index, own, &defaults, &known, &wrong)?;
+        let wanted = one(index, own, &defaults, &wrong)?;
         let name = wanted.options.name.to_string();
         if !names.insert(name.clone()) {
             let reason = format!("device {name} is described twice: give this one another name");
@@ -156,7 +151,6 @@ fn one(
     index: usize,
     own: &Table,
     defaults: &Table,
-    known: &[String],
     wrong: &dyn Fn(&str, String) -> Mistake,
 ) -> Result<Wanted, Mistake> {
     // Where a key is, if it is anywhere.
@@ -166,48 +160,25 @@ fn one(
     };
     let mut merged = defaults.clone();
     merged.extend(own.clone());
-    let mut words = vec!["pollux".to_owned()];
+    let mut words = BTreeMap::new();
     for (key, value) in &merged {
-        if !known.contains(key) {
-            let near = nearest(key, known.iter().map(String::as_str));
-            let near = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
-            return Err(wrong(&place(key), format!("unknown key `{key}`{near}")));
-        }
-        let value = word(value).ok_or_else(|| {
-            wrong(
-                &place(key),
+        let known = keys::check(key).map(|()| word(value));
+        let value = known.and_then(|word| {
+            word.ok_or_else(|| {
                 format!(
                     "{key}: neither text nor a number; write it as the option of pollux serve is"
-                ),
-            )
-        })?;
-        words.push(format!("--{}={value}", key.replace('_', "-")));
+                )
+            })
+        });
+        words.insert(
+            key.clone(),
+            value.map_err(|reason| wrong(&place(key), reason))?,
+        );
     }
-    let matches = Line::command()
-        .try_get_matches_from(words)
-        .map_err(|error| {
-            let (key, reason) = in_keys(&one_line(&error.render().to_string()));
-            let at = key.map_or_else(|| format!("device.{index}"), |key| place(&key));
-            wrong(&at, reason)
-        })?;
-    let keys = values(&matches);
-    let args = DeviceArgs::from_arg_matches(&matches);
-    let args = args.map_err(|error| wrong(&format!("device.{index}"), error.to_string()))?;
-    let wanted = args
-        .wanted(keys)
-        .map_err(|(key, reason)| wrong(&place(key), reason))?;
-    wanted
-        .options
-        .check()
-        .map_err(|error| wrong(&format!("device.{index}"), error.to_string()))?;
-    Ok(wanted)
-}
-
-fn known_keys() -> Vec<String> {
-    let command = Line::command();
-    let arguments = command.get_arguments().filter_map(|it| it.get_long());
-    let keys = arguments.filter(|long| *long != "help");
-    keys.map(|long| long.replace('-', "_")).collect()
+    keys::device(&words).map_err(|WrongKey { key, reason }| {
+        let at = key.map_or_else(|| format!("device.{index}"), |key| place(&key));
+        wrong(&at, reason)
+    })
 }
 
 /// Returns a value as it would stand on a command line.
@@ -223,18 +194,7 @@ fn word(value: &Value) -> Option<String> {
     }
 }
 
-/// Returns every key with its value, the defaults', too.
-fn values(matches: &clap::ArgMatches) -> BTreeMap<String, String> {
-    let raw = |key: &String| {
-        let words = matches.get_raw(key)?.map(|word| word.to_string_lossy());
-        Some(words.collect::<Vec<_>>().join(","))
-    };
-    let keys = known_keys().into_iter();
-    keys.filter_map(|key| Some((key.clone(), raw(&key)?)))
-        .collect()
-}
-
-/// Returns the same as TOML: numbers as such.
+/// Returns keys and values as TOML: numbers as such.
 fn typed(keys: &BTreeMap<String, String>) -> Table {
     let value = |text: &String| match text.parse::<i64>() {
         // A name may be 007.
@@ -244,28 +204,6 @@ fn typed(keys: &BTreeMap<String, String>) -> Table {
     keys.iter()
         .map(|(key, text)| (key.clone(), value(text)))
         .collect()
-}
-
-/// Returns the first key that clap's `message` names, and the message with keys for options.
-fn in_keys(message: &str) -> (Option<String>, String) {
-    let mut first = None;
-    let mut words = String::new();
-    for (index, part) in message.split('\'').enumerate() {
-        if index % 2 == 0 {
-            words.push_str(part);
-        } else if let Some(option) = part.strip_prefix("--") {
-            let name = option.split([' ', '=']).next().unwrap_or(option);
-            let key = name.replace('-', "_");
-            words.push_str(&format!("`{key}`"));
-            first.get_or_insert(key);
-        } else {
-            words.push_str(&format!("'{part}'"));
-        }
-    }
-    let words = words
-        .replace("the argument ", "")
-        .replace("; see --help", "");
-    (first, words)
 }
 
 #[cfg(test)]

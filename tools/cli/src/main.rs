@@ -12,6 +12,7 @@ mod config;
 mod doctor;
 mod log;
 mod log_level;
+mod membership;
 mod metrics;
 mod output;
 mod package;
@@ -34,6 +35,8 @@ struct Cli {
 enum Command {
     Doctor(doctor::DoctorArgs),
     Serve(Box<serve::ServeArgs>),
+    Add(Box<membership::AddArgs>),
+    Remove(membership::RemoveArgs),
     Attach(attach::AttachArgs),
     Detach(attach::DetachArgs),
     List(show::ListArgs),
@@ -60,6 +63,8 @@ fn main() -> ExitCode {
     match cli.command {
         Command::Doctor(args) => doctor::main(&args),
         Command::Serve(args) => serve::main(*args),
+        Command::Add(args) => membership::add(&args),
+        Command::Remove(args) => membership::remove(&args),
         Command::Attach(args) => attach::attach(&args),
         Command::Detach(args) => attach::detach(&args),
         Command::List(args) => show::list(&args),

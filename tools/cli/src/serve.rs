@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
-use pollux_control::api::{ApiOptions, Token};
+use pollux_control::api::{ApiOptions, ReadDevice, Token};
 use pollux_control::daemon::{DaemonError, Event, Reload, ServeRequest, Wanted, serve};
 use pollux_control::sandbox::Sandbox;
 use pollux_dataplane::backend::{DiskError, FileError};
 
+use crate::config::{self, keys};
+use crate::log;
 use crate::output::{Runtime, finish, line};
-use crate::{config, log};
 
 mod device;
 
@@ -155,10 +156,14 @@ pub(crate) fn main(args: ServeArgs) -> ExitCode {
             SandboxWord::Off => Sandbox::Off,
         },
         user,
+        api: ApiOptions {
+            listen,
+            log,
+            read_device: config.as_ref().map(|_| keys::read_device as ReadDevice),
+        },
         reload: config.map(|path| -> Reload {
             Box::new(move || config::read(&path).map_err(|e| e.to_string()))
         }),
-        api: ApiOptions { listen, log },
     };
     let watch = |event: &Event| match json {
         true => line(serde_json::to_string(event).unwrap_or_default()),

@@ -36,6 +36,10 @@ impl Asked {
         Self::new(Method::PUT, path, serde_json::to_vec(body))
     }
 
+    pub(super) fn delete(path: &str) -> Self {
+        Self::new(Method::DELETE, path, Ok(Vec::new()))
+    }
+
     fn new(method: Method, path: &str, body: Result<Vec<u8>, serde_json::Error>) -> Self {
         let path = path.to_owned();
         Self { method, path, body }

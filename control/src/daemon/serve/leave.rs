@@ -31,7 +31,8 @@ impl Daemon {
 
     /// Leaves every device that the next daemon can take over to it; the others are unmade with this one.
     pub(super) fn leave(&mut self, watch: &mut impl FnMut(&Event)) {
-        let left = |device: &Device| device.control.can_be_left();
+        // Nobody would take over a device that only this daemon knows of.
+        let left = |device: &Device| device.is_configured && device.control.can_be_left();
         let left = self.devices.iter().filter(|device| left(device));
         let names: Vec<Name> = left.map(|device| device.name.clone()).collect();
         for name in &names {

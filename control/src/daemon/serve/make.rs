@@ -51,6 +51,7 @@ impl Daemon {
             control,
             claim,
             keys,
+            is_configured: true,
         });
         Ok(event)
     }

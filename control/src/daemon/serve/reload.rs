@@ -49,8 +49,9 @@ impl Daemon {
         }
         for wanted in wanted {
             let name = wanted.options.name.clone();
-            match self.devices.iter().find(|it| it.name == name) {
+            match self.devices.iter_mut().find(|it| it.name == name) {
                 Some(device) => {
+                    device.is_configured = true;
                     let changes = differing(&device.keys, &wanted.keys);
                     if !changes.is_empty() {
                         tracing::warn!(

@@ -15,7 +15,7 @@ use crate::alone;
 use crate::daemon::{Daemon, pollux};
 
 /// Sends `text` and returns status and body of the answer.
-fn ask(daemon: &Daemon, text: &str) -> (u16, String) {
+pub(crate) fn ask(daemon: &Daemon, text: &str) -> (u16, String) {
     let stream = UnixStream::connect(daemon.api()).unwrap();
     stream
         .set_read_timeout(Some(Duration::from_secs(30)))
@@ -33,7 +33,7 @@ fn exchange(mut stream: impl Read + Write, text: &str) -> (u16, String) {
     (status.parse().expect(head), body.to_owned())
 }
 
-fn request(method: &str, path: &str, body: &str) -> String {
+pub(crate) fn request(method: &str, path: &str, body: &str) -> String {
     format!(
         "{method} {path} HTTP/1.1\r\nhost: pollux\r\nconnection: close\r\ncontent-type: application/json\r\n\
          content-length: {}\r\n\r\n{body}",
@@ -67,6 +67,14 @@ fn requests_that_make_no_sense_are_told_so_in_json() {
             "size_bytes",
         ),
         ("POST", "/v1/reload", "null", 409, "pollux serve --config"),
+        (
+            "POST",
+            "/v1/devices",
+            "{\"name\": \"d1\", \"backend\": \"null,size=1G\"}",
+            409,
+            "pollux serve --config",
+        ),
+        ("DELETE", "/v1/devices/d0", "", 409, "pollux serve --config"),
     ] {
         let (found, text) = ask(&daemon, &request(method, path, body));
         assert_eq!(found, status, "{method} {path}: {text}");

@@ -17,7 +17,7 @@ pub(crate) struct Daemon {
     child: Child,
     folder: TempDir,
     socket: String,
-    /// Backend and options.
+    /// Options.
     arguments: Vec<String>,
 }
 
@@ -27,13 +27,40 @@ impl Daemon {
         Self::serve_traced(backend, options, &[])
     }
 
+    /// Serves what a configuration says in which FOLDER is the folder of the daemon, `d0` among it.
+    pub(crate) fn configured(text: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().to_str().unwrap();
+        let (socket, file) = (format!("{path}/d0.vhost"), format!("{path}/pollux.toml"));
+        std::fs::write(&file, text.replace("FOLDER", path)).unwrap();
+        let arguments = vec!["--config".to_owned(), file];
+        let daemon = Self {
+            child: start(&[], &arguments, &folder),
+            folder,
+            socket,
+            arguments,
+        };
+        daemon.is_served();
+        daemon
+    }
+
     /// The same, started by `tracer`, which must have the daemon be the child.
     pub(crate) fn serve_traced(backend: &str, options: &[&str], tracer: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
         let socket = at("d0.vhost");
-        let fixed = ["--backend", backend, "--vhost-user", &socket].into_iter();
-        let arguments = fixed.chain(options.iter().copied()).map(str::to_owned);
+        let fixed = [
+            "--name",
+            "d0",
+            "--backend",
+            backend,
+            "--vhost-user",
+            &socket,
+        ];
+        let arguments = fixed
+            .into_iter()
+            .chain(options.iter().copied())
+            .map(str::to_owned);
         let arguments: Vec<String> = arguments.collect();
         let daemon = Self {
             child: start(tracer, &arguments, &folder),
@@ -68,6 +95,11 @@ impl Daemon {
     /// Returns the socket of its control API.
     pub(crate) fn api(&self) -> std::path::PathBuf {
         self.folder.path().join(format!("run/{}.sock", self.pid()))
+    }
+
+    /// Returns the path of `name` in its folder.
+    pub(crate) fn at(&self, name: &str) -> String {
+        self.folder.path().join(name).to_str().unwrap().to_owned()
     }
 
     pub(crate) fn socket(&self) -> &str {
@@ -134,7 +166,7 @@ fn start(tracer: &[&str], arguments: &[String], folder: &TempDir) -> Child {
     let words = [tracer, &[env!("CARGO_BIN_EXE_pollux")]].concat();
     let mut command = Command::new(words[0]);
     command.args(&words[1..]);
-    command.args(["serve", "--name", "d0"]).args(arguments);
+    command.arg("serve").args(arguments);
     command.arg("--runtime-dir").arg(folder.path().join("run"));
     command.stdin(Stdio::null()).stdout(Stdio::null());
     command.stderr(log).spawn().unwrap()

@@ -7,6 +7,7 @@ mod client;
 mod comparison;
 mod daemon;
 mod in_flight;
+mod membership;
 mod qemu;
 mod sandbox;
 mod top;

@@ -119,6 +119,39 @@ fn a_device_that_cannot_be_served_leaves_the_others_alone_and_all_are_taken_over
 }
 
 #[test]
+fn a_device_is_added_and_removed_while_another_verifies() {
+    in_guest(|| {
+        describe(&names(&["d0"]));
+        let mut daemon = serve("d0");
+        daemon.until_events("attached", 1);
+        let load = Fio::verify(disk("d0").node(), "4k", 8, "1M").start();
+        let options = ["--backend", "ram,size=8M", "--attach", "virtio"];
+        let printed = pollux(&[&["add", "d1"], &options[..]].concat()).succeeded();
+        assert_eq!(printed.trim(), node("d1"));
+        Fio::verify(disk("d1").node(), "4k", 1, "64k").run();
+        let again = pollux(&[&["add", "d1"], &options[..]].concat());
+        assert_eq!(again.status.code(), Some(1), "{}", again.stdout);
+        assert!(
+            again.stderr.contains("d1 is served already"),
+            "{}",
+            again.stderr
+        );
+        pollux(&["remove", "d1"]).succeeded();
+        assert!(!std::path::Path::new(printed.trim()).exists(), "{printed}");
+        // Nobody would take it over, so it is not left to the next daemon.
+        pollux(&[&["add", "d2"], &options[..]].concat()).succeeded();
+        daemon.signal(Signal::SIGUSR1);
+        daemon.ended();
+        assert!(!std::path::Path::new("/sys/class/vduse/d2").exists());
+        let mut next = serve("d0");
+        next.until_events("taken_over", 1);
+        load.wait(3 * PATIENCE).succeeded();
+        next.stop();
+        assert_eq!(leftovers(), [""; 0]);
+    });
+}
+
+#[test]
 fn many_devices_are_served_by_one_daemon() {
     // What the time limit of all tests allows; 256 is the most.
     const DEVICES: usize = 32;

@@ -1,0 +1,116 @@
+//! A device as keys and values: each is the option of `pollux serve` of that name, read and checked as it is there.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};
+use pollux_control::daemon::Wanted;
+use pollux_toml::nearest;
+
+use crate::output::one_line;
+use crate::serve::DeviceArgs;
+
+/// The keys as a command line of their own.
+#[derive(Debug, Parser)]
+struct Line {
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+static KNOWN: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let command = Line::command();
+    let arguments = command.get_arguments().filter_map(|it| it.get_long());
+    let keys = arguments.filter(|long| *long != "help");
+    keys.map(|long| long.replace('-', "_")).collect()
+});
+
+/// What is wrong, and the key that is at fault, if it is a single one.
+#[derive(Debug)]
+pub(super) struct WrongKey {
+    pub(super) key: Option<String>,
+    pub(super) reason: String,
+}
+
+/// Returns the device that `words` describe.
+///
+/// # Errors
+/// What is wrong, on one line.
+pub(crate) fn read_device(words: &BTreeMap<String, String>) -> Result<Wanted, String> {
+    words.keys().try_for_each(|key| check(key))?;
+    device(words).map_err(|wrong| wrong.reason)
+}
+
+/// Says what is wrong with a key that there is not.
+pub(super) fn check(key: &str) -> Result<(), String> {
+    if KNOWN.iter().any(|it| it == key) {
+        return Ok(());
+    }
+    let near = nearest(key, KNOWN.iter().map(String::as_str));
+    let near = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+    Err(format!("unknown key `{key}`{near}"))
+}
+
+/// Returns the device that `words`, whose keys are known, describe.
+pub(super) fn device(words: &BTreeMap<String, String>) -> Result<Wanted, WrongKey> {
+    let wrong = |key: Option<String>, reason: String| WrongKey { key, reason };
+    let options = words.iter();
+    let options = options.map(|(key, word)| format!("--{}={word}", key.replace('_', "-")));
+    let line = std::iter::once("pollux".to_owned()).chain(options);
+    let matches = Line::command().try_get_matches_from(line);
+    let matches = matches.map_err(|error| {
+        let (key, reason) = in_keys(&one_line(&error.render().to_string()));
+        wrong(key, reason)
+    })?;
+    let args = DeviceArgs::from_arg_matches(&matches);
+    let args = args.map_err(|error| wrong(None, error.to_string()))?;
+    let wanted = args
+        .wanted(values(&matches, |_| true))
+        .map_err(|(key, reason)| wrong(Some(key.to_owned()), reason))?;
+    let checked = wanted.options.check();
+    checked.map_err(|error| wrong(None, error.to_string()))?;
+    Ok(wanted)
+}
+
+/// Returns the keys that a command line has, without those whose value is the default.
+pub(crate) fn given(matches: &ArgMatches) -> BTreeMap<String, String> {
+    values(matches, |source| source == ValueSource::CommandLine)
+}
+
+/// Returns every key whose value is from where `is_meant` says.
+fn values(
+    matches: &ArgMatches,
+    is_meant: impl Fn(ValueSource) -> bool,
+) -> BTreeMap<String, String> {
+    let raw = |key: &String| {
+        let source = matches.value_source(key);
+        source.filter(|source| is_meant(*source))?;
+        let words = matches.get_raw(key)?.map(|word| word.to_string_lossy());
+        Some(words.collect::<Vec<_>>().join(","))
+    };
+    let keys = KNOWN.iter();
+    keys.filter_map(|key| Some((key.clone(), raw(key)?)))
+        .collect()
+}
+
+/// Returns the first key that clap's `message` names, and the message with keys for options.
+fn in_keys(message: &str) -> (Option<String>, String) {
+    let mut first = None;
+    let mut words = String::new();
+    for (index, part) in message.split('\'').enumerate() {
+        if index % 2 == 0 {
+            words.push_str(part);
+        } else if let Some(option) = part.strip_prefix("--") {
+            let name = option.split([' ', '=']).next().unwrap_or(option);
+            let key = name.replace('-', "_");
+            words.push_str(&format!("`{key}`"));
+            first.get_or_insert(key);
+        } else {
+            words.push_str(&format!("'{part}'"));
+        }
+    }
+    let words = words
+        .replace("the argument ", "")
+        .replace("; see --help", "");
+    (first, words)
+}
