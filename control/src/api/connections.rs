@@ -33,6 +33,8 @@ use super::silence::{Connection, Silent};
 const CONNECTIONS_MAX: usize = 64;
 /// What a client has for the head of a request, and as long it may keep a connection that it does not use.
 const HEAD_TIME: Duration = Duration::from_secs(10);
+/// Far more than the head of any request needs.
+const HEAD_BYTES_MAX: usize = 64 << 10;
 /// What a client has for the body of a request.
 const BODY_TIME: Duration = Duration::from_secs(10);
 /// Far more than any request needs.
@@ -140,6 +142,7 @@ async fn answer(
 ) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME);
+    http.max_buf_size(HEAD_BYTES_MAX);
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(READ_TIME));
     let router = TowerToHyperService::new(router);

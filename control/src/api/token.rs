@@ -3,7 +3,7 @@
 use std::fmt::{self, Debug, Formatter};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use axum::extract::{Request, State};
@@ -11,6 +11,7 @@ use axum::http::StatusCode;
 use axum::http::header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use nix::unistd::geteuid;
 use subtle::ConstantTimeEq;
 
 use super::refusal::Refusal;
@@ -35,6 +36,16 @@ pub enum TokenError {
     Exposed {
         /// The file.
         path: PathBuf,
+    },
+    /// Somebody else has it.
+    #[error("the token in {path} is the file of user {owner}, who knows it: chown {us} {path}")]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+        /// Whose it should be.
+        us: u32,
     },
     /// It is too short or too long, or no word.
     #[error(
@@ -68,10 +79,15 @@ impl Token {
             reason,
         };
         let file = File::open(path).map_err(refuse)?;
-        let mode = file.metadata().map_err(refuse)?.permissions().mode();
-        if mode & 0o007 != 0 {
+        let metadata = file.metadata().map_err(refuse)?;
+        if metadata.mode() & 0o007 != 0 {
             let path = path.to_owned();
             return Err(TokenError::Exposed { path });
+        }
+        let (owner, us) = (metadata.uid(), geteuid().as_raw());
+        if owner != 0 && owner != us {
+            let path = path.to_owned();
+            return Err(TokenError::Foreign { path, owner, us });
         }
         let mut text = Vec::new();
         let most = *BYTES.end() as u64 + 2;
@@ -108,6 +124,8 @@ pub(super) async fn require(State(token): State<Token>, request: Request, next: 
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::{PermissionsExt, chown};
+
     use super::*;
 
     fn read(text: &str, mode: u32) -> Result<Token, String> {
@@ -145,6 +163,16 @@ mod tests {
         ] {
             let refused = read(text, mode).unwrap_err();
             assert!(refused.contains(part), "{refused}");
+        }
+        if geteuid().is_root() {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), "0123456789abcdef").unwrap();
+            chown(file.path(), Some(65534), None).unwrap();
+            let foreign = Token::read(file.path()).unwrap_err().to_string();
+            assert!(
+                foreign.contains("user 65534") && foreign.contains("chown 0"),
+                "{foreign}"
+            );
         }
         let nowhere = Token::read(Path::new("/nowhere/token")).unwrap_err();
         assert!(nowhere.to_string().contains("openssl"), "{nowhere}");

@@ -85,6 +85,8 @@ fn requests_that_make_no_sense_are_told_so_in_json() {
     for nonsense in ["\0\0\0\r\n\r\n", "GET\r\n\r\n", "GET / HTTP/9.9\r\n\r\n"] {
         assert_eq!(ask(&daemon, nonsense).0, 400, "{nonsense:?}");
     }
+    let long = format!("GET / HTTP/1.1\r\nhost: {}\r\n\r\n", "x".repeat(300_000));
+    assert_eq!(ask(&daemon, &long).0, 431);
     let (status, health) = ask(&daemon, &request("GET", "/v1/health", ""));
     assert_eq!(
         (status, health.contains("\"healthy\":true")),
