@@ -83,7 +83,7 @@ fn whole_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Er
     let number = serde_json::Number::deserialize(deserializer)?;
     let is_exact = |it: &f64| it.fract() == 0.0 && (0.0..=9_007_199_254_740_991.0).contains(it);
     let whole = || number.as_f64().filter(is_exact).map(|it| it as u64);
-    let refused = || D::Error::custom(format!("{number} is no number of bytes"));
+    let refused = || D::Error::custom(format!("{number} is no whole number"));
     number.as_u64().or_else(whole).ok_or_else(refused)
 }
 

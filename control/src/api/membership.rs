@@ -8,10 +8,10 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::ErrorBody;
 use super::devices::snapshot;
 use super::refusal::{Body, Refusal, blocking};
 use super::server::{Api, ReadDevice};
+use super::{ErrorBody, whole_number};
 use crate::device::DeviceSnapshot;
 
 /// The body of a request for a new device: the keys of a `[[device]]` table of the configuration, see pollux.toml(5).
@@ -38,9 +38,9 @@ pub enum DeviceValue {
     /// Text.
     Text(String),
     /// A whole number.
-    Number(i64),
+    Number(#[serde(deserialize_with = "whole_number")] u64),
     /// Several, such as CPUs.
-    List(Vec<i64>),
+    List(Vec<u64>),
 }
 
 impl DeviceValue {
@@ -50,7 +50,7 @@ impl DeviceValue {
             Self::Text(text) => text,
             Self::Number(number) => number.to_string(),
             Self::List(numbers) => {
-                let words: Vec<String> = numbers.iter().map(i64::to_string).collect();
+                let words: Vec<String> = numbers.iter().map(u64::to_string).collect();
                 words.join(",")
             }
         }
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_body_is_a_table_of_the_configuration() {
-        let text = r#"{"name": "d0", "backend": "null,size=1G", "queues": 2, "cpus": [0, 1], "poll": "busy"}"#;
+        let text = r#"{"name": "d0", "backend": "null,size=1G", "queues": 2.0, "cpus": [0, 1], "poll": "busy"}"#;
         let body: DeviceBody = serde_json::from_str(text).unwrap();
         let words = body.into_words();
         let words: Vec<(&str, &str)> = words.iter().map(|(k, w)| (&**k, &**w)).collect();

@@ -138,15 +138,47 @@ fn a_device_is_added_and_removed_while_another_verifies() {
         );
         pollux(&["remove", "d1"]).succeeded();
         assert!(!std::path::Path::new(printed.trim()).exists(), "{printed}");
-        // Nobody would take it over, so it is not left to the next daemon.
-        pollux(&[&["add", "d2"], &options[..]].concat()).succeeded();
-        daemon.signal(Signal::SIGUSR1);
-        daemon.ended();
-        assert!(!std::path::Path::new("/sys/class/vduse/d2").exists());
+        let options = [
+            "--backend",
+            "ram,size=8M,path=/tmp/config-d2",
+            "--attach",
+            "virtio",
+        ];
+        let add = [&["add", "d2"], &options[..]].concat();
+        pollux(&add).succeeded();
+        daemon.kill();
         let mut next = serve("d0");
         next.until_events("taken_over", 1);
+        // Left behind by a daemon that was killed.
+        pollux(&add).succeeded();
+        next.until_events("taken_over", 2);
+        Fio::verify(disk("d2").node(), "4k", 1, "64k").run();
+        // Nobody would take it over, so it is not left to the next daemon.
+        next.signal(Signal::SIGUSR1);
+        next.ended();
+        assert!(!std::path::Path::new("/sys/class/vduse/d2").exists());
+        let mut last = serve("d0");
+        last.until_events("taken_over", 1);
         load.wait(3 * PATIENCE).succeeded();
-        next.stop();
+        last.stop();
+        assert_eq!(leftovers(), [""; 0]);
+    });
+}
+
+#[test]
+fn a_daemon_that_is_told_to_end_during_a_reload_ends() {
+    in_guest(|| {
+        describe(&names(&["d0"]));
+        let mut daemon = serve("d0");
+        daemon.until_events("attached", 1);
+        let text = std::fs::read_to_string(FILE).expect("it was written");
+        let slow =
+            "[[device]]\nname = \"slow\"\nbackend = \"delay,read_latency=2s:null,size=8M\"\n";
+        std::fs::write(FILE, text + slow).expect("a file in /tmp");
+        daemon.signal(Signal::SIGHUP);
+        // Its probe reads.
+        daemon.until_events("serving", 2);
+        daemon.stop();
         assert_eq!(leftovers(), [""; 0]);
     });
 }
