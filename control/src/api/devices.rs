@@ -20,15 +20,23 @@ impl Api {
             .all()
             .into_iter()
             .find(|served| served.name.as_str() == name);
-        let unknown = || format!("device {name} is not served here: see pollux list");
-        found.ok_or_else(|| Refusal(StatusCode::NOT_FOUND, unknown()))
+        found.ok_or_else(|| unknown(name))
     }
 }
 
-pub(super) async fn snapshot(served: Served) -> Result<DeviceSnapshot, Refusal> {
-    let name = served.name.clone();
-    let seen = blocking(move || served.asker.snapshot()).await?;
-    seen.ok_or_else(|| busy(&name))
+/// Returns what a device looks like, or that it is served no longer.
+pub(super) async fn snapshot(api: &Api, served: Served) -> Result<DeviceSnapshot, Refusal> {
+    let asker = served.asker.clone();
+    let seen = blocking(move || asker.snapshot()).await?;
+    seen.ok_or_else(|| match api.has(&served) {
+        true => busy(&served.name),
+        false => unknown(served.name.as_str()),
+    })
+}
+
+fn unknown(name: &str) -> Refusal {
+    let reason = format!("device {name} is not served here: see pollux list");
+    Refusal(StatusCode::NOT_FOUND, reason)
 }
 
 /// Every device.
@@ -41,7 +49,10 @@ pub(super) async fn snapshot(served: Served) -> Result<DeviceSnapshot, Refusal> 
 pub(super) async fn list(State(api): State<Api>) -> Result<Json<Vec<DeviceSnapshot>>, Refusal> {
     let mut all = Vec::new();
     for served in api.all() {
-        all.push(snapshot(served).await?);
+        match snapshot(&api, served).await {
+            Err(Refusal(StatusCode::NOT_FOUND, _)) => {}
+            seen => all.push(seen?),
+        }
     }
     Ok(Json(all))
 }
@@ -55,9 +66,13 @@ pub(super) async fn list(State(api): State<Api>) -> Result<Json<Vec<DeviceSnapsh
     ))]
 pub(super) async fn metrics(State(api): State<Api>) -> Result<Response, Refusal> {
     let looked = blocking(move || {
+        let look = |served: Served| {
+            let seen = served.asker.snapshot();
+            let is_there = seen.is_some() || api.has(&served);
+            is_there.then(|| (served.name.to_string(), seen))
+        };
         let all = api.all().into_iter();
-        all.map(|served| (served.name.to_string(), served.asker.snapshot()))
-            .collect::<Vec<Seen>>()
+        all.filter_map(look).collect::<Vec<Seen>>()
     });
     let text = exposition(looked.await?)
         .map_err(|e| Refusal(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))?;
@@ -76,7 +91,7 @@ pub(super) async fn show(
     State(api): State<Api>,
     Path(name): Path<String>,
 ) -> Result<Json<DeviceSnapshot>, Refusal> {
-    Ok(Json(snapshot(api.find(&name)?).await?))
+    Ok(Json(snapshot(&api, api.find(&name)?).await?))
 }
 
 /// Attach a device to a driver.

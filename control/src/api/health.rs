@@ -89,6 +89,7 @@ fn problems(api: &Api) -> BTreeMap<String, String> {
                 }
             },
         };
+        let problem = problem.filter(|_| api.has(served));
         problems.extend(problem.map(|problem| (served.name.to_string(), problem)));
     }
     problems

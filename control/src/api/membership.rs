@@ -100,7 +100,7 @@ pub(super) async fn add(
     let requests = api.requests.clone();
     let added = blocking(move || requests.add(wanted)).await?;
     added.map_err(|reason| Refusal(StatusCode::CONFLICT, reason))?;
-    let device = snapshot(api.find(&name)?).await?;
+    let device = snapshot(&api, api.find(&name)?).await?;
     Ok((StatusCode::CREATED, Json(device)))
 }
 

@@ -183,4 +183,8 @@ impl Api {
         let devices = self.devices.read();
         devices.unwrap_or_else(PoisonError::into_inner).clone()
     }
+    /// Returns whether `served` is one of them still: one that is removed meanwhile answers nothing.
+    pub(super) fn has(&self, served: &Served) -> bool {
+        self.all().iter().any(|it| it.asker.is_same(&served.asker))
+    }
 }

@@ -109,6 +109,11 @@ impl Asker {
         receiver
     }
 
+    /// Returns whether both ask the same device, and not another one of its name.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.wake, &other.wake)
+    }
+
     /// Says that the device's driver is to let go, or that it need not after all. It waits for all that it has
     /// asked for, so what the backend does not finish in time fails, and all that comes after it.
     pub fn set_leaving(&self, leaving: bool) {

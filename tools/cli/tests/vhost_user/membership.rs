@@ -1,6 +1,7 @@
 //! Devices that are added to a daemon and removed from it while it serves.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 
@@ -73,6 +74,43 @@ fn a_device_comes_and_goes_while_another_is_used() {
         "{said}"
     );
     drop(kept);
+    daemon.stop();
+}
+
+#[test]
+fn who_looks_while_devices_come_and_go_sees_none_that_is_ill() {
+    let _alone = alone();
+    let daemon = Daemon::configured(FILE);
+    let body =
+        json!({"name": "d1", "backend": "null,size=1G", "vhost_user": daemon.at("d1.vhost")});
+    let (add, remove) = (
+        request("POST", "/v1/devices", &body.to_string()),
+        request("DELETE", "/v1/devices/d1", ""),
+    );
+    let is_over = AtomicBool::new(false);
+    let looked = std::thread::scope(|scope| {
+        let looks = ["/v1/devices", "/v1/health", "/metrics"].map(|path| {
+            let (daemon, is_over) = (&daemon, &is_over);
+            scope.spawn(move || {
+                let mut looked = 0;
+                while !is_over.load(Ordering::Relaxed) {
+                    let (status, answer) = ask(daemon, &request("GET", path, ""));
+                    assert_eq!(status, 200, "{answer}");
+                    let is_down = answer.contains("pollux_device_up{device=\"d1\"} 0");
+                    assert!(!is_down, "{answer}");
+                    looked += 1;
+                }
+                looked
+            })
+        });
+        for _ in 0..50 {
+            assert_eq!(ask(&daemon, &add).0, 201);
+            assert_eq!(ask(&daemon, &remove).0, 200);
+        }
+        is_over.store(true, Ordering::Relaxed);
+        looks.map(|look| look.join().unwrap())
+    });
+    assert!(looked.iter().all(|looked| *looked > 50), "{looked:?}");
     daemon.stop();
 }
 
