@@ -183,7 +183,7 @@ fn what_never_ends_is_given_up_once_it_is_old_enough() {
 fn a_worker_with_nothing_in_flight_sleeps_and_says_so() {
     let mut rig = rig(ram(), latencies(ms(0), ms(0)), PollMode::Event);
     assert_eq!(rig.read(0, 512).status, OK);
-    let asleep = |rig: &Rig| rig.worker.asleep.load(std::sync::atomic::Ordering::Relaxed);
+    let asleep = |rig: &Rig| rig.worker.asleep.get();
     rig.until("sleep", asleep);
     rig.end();
     let mut rig = self::rig(ram(), latencies(ms(0), Latency::Forever), PollMode::Event);

@@ -4,14 +4,14 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{Rig, ram};
+use common::{Rig, ram, thread};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use pollux_dataplane::driver::{BlockDriver, Buffer};
 use pollux_dataplane::mem::{
     Access, Direction, Iova, Mapping, Region, RegionTable, TranslateError,
 };
 use pollux_dataplane::ring::{DriverFault, RingFeatures};
-use pollux_dataplane::worker::{Command, PollMode, QueueSetup};
+use pollux_dataplane::worker::{Command, PollMode, QueueSetup, SharedThread};
 
 const IO_ERROR: u8 = 1;
 const NEXT: u64 = 1 << 32;
@@ -222,12 +222,29 @@ fn a_reset_mends_the_queue() {
     rig.end();
 }
 
-/// The type of the request is there; the sector and what follows is behind the end of the file.
 #[test]
 fn a_header_on_a_missing_page_does_not_reach_the_disk() {
-    let disk = ram();
     let driver = BlockDriver::new(16, 4096, RingFeatures::EVENT_IDX).unwrap();
-    let mut rig = Rig::new(&disk, PollMode::Busy, driver);
+    header_on_a_missing_page(Rig::new(&ram(), PollMode::Busy, driver));
+}
+
+#[test]
+fn a_missing_page_is_the_fault_of_its_own_queue_on_a_thread_of_many() {
+    let driver = || BlockDriver::new(16, 4096, RingFeatures::EVENT_IDX).unwrap();
+    let thread = SharedThread::spawn(thread(PollMode::Busy)).unwrap();
+    let before = Rig::on(&thread, &ram(), driver());
+    let broken = Rig::on(&thread, &ram(), driver());
+    let mut after = Rig::on(&thread, &ram(), driver());
+    header_on_a_missing_page(broken);
+    assert_eq!(after.read(0, 512).status, 0);
+    for rig in [before, after] {
+        assert_eq!(rig.worker.fault.load(), None);
+        rig.end();
+    }
+}
+
+/// The type of the request is there; the sector and what follows is behind the end of the file.
+fn header_on_a_missing_page(mut rig: Rig) {
     assert_eq!(rig.write(0, &[7; 512]), 0);
     rig.stop();
 

@@ -9,17 +9,18 @@
 mod common;
 mod vhost_user;
 
-use std::num::NonZeroU32;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
-use common::{DISK_BYTES, PATIENCE, Wires, options, pattern, ram};
+use common::{DISK_BYTES, PATIENCE, Wires, options, pattern, ram, service, thread};
 use pollux_dataplane::backend::Backend;
 use pollux_dataplane::driver::DriverMemory;
 use pollux_dataplane::mem::Iova;
 use pollux_dataplane::ring::RingFeatures;
-use pollux_dataplane::worker::{Command, PollMode, Worker, WorkerConfig, spawn};
+use pollux_dataplane::worker::{
+    Command, Home, PollMode, ServiceConfig, Worker, WorkerConfig, spawn,
+};
 use vhost_user::BackEnd;
 use virtio_driver::{VhostUser, VirtioBlkQueue, VirtioBlkTransport};
 
@@ -74,14 +75,11 @@ impl Foreign {
         let backend = ram();
         let wires = Wires::default();
         let config = WorkerConfig {
-            name: "test".into(),
-            cpu: None,
-            mode,
-            interrupt_hold: Duration::ZERO,
-            latency_sample: NonZeroU32::MIN,
-            geometry: options().geometry().unwrap(),
-            in_flight: None,
-            confinement: None,
+            home: Home::Own(thread(mode)),
+            service: ServiceConfig {
+                interrupt_hold: Duration::ZERO,
+                ..service(&options().geometry().unwrap())
+            },
         };
         let worker = spawn(config, backend.open_queue().unwrap(), wires.clone()).unwrap();
         let start = Command::Start(Box::new(back_end.queue()));
@@ -183,7 +181,7 @@ impl Foreign {
         assert_eq!(self.worker.counters.requests.get(), requests);
         assert_eq!(self.worker.counters.errors.get(), 0);
         self.worker.mailbox.post(Command::Exit).unwrap();
-        self.worker.thread.join().unwrap();
+        assert!(self.worker.host.join());
         drop(self.queue);
         drop(self.transport);
         self.back_end.end();

@@ -17,7 +17,11 @@ pub trait Disk {
     /// # Errors
     ///
     /// [`SpawnError`] when the queue or the thread cannot be had.
-    fn spawn_worker(&self, config: WorkerConfig, notifier: Silent) -> Result<Worker, SpawnError>;
+    fn spawn_worker(
+        &self,
+        config: WorkerConfig<'_>,
+        notifier: Silent,
+    ) -> Result<Worker, SpawnError>;
 }
 
 impl Disk for Null {
@@ -25,7 +29,11 @@ impl Disk for Null {
         Backend::geometry(self)
     }
 
-    fn spawn_worker(&self, config: WorkerConfig, notifier: Silent) -> Result<Worker, SpawnError> {
+    fn spawn_worker(
+        &self,
+        config: WorkerConfig<'_>,
+        notifier: Silent,
+    ) -> Result<Worker, SpawnError> {
         let queue = self.open_queue().map_err(SpawnError::Queue)?;
         spawn(config, queue, notifier)
     }

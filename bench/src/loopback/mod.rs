@@ -16,7 +16,8 @@ use pollux_dataplane::limits::WORKER_ANSWER_MS_MAX;
 use pollux_dataplane::ring::SetupError;
 use pollux_dataplane::stats::QueueSnapshot;
 use pollux_dataplane::worker::{
-    Answer, Command, Notifier, PollMode, QueueSetup, SpawnError, Unanswered, Worker, WorkerConfig,
+    Answer, Command, Home, Notifier, PollMode, QueueSetup, ServiceConfig, SpawnError, ThreadConfig,
+    Unanswered, Worker, WorkerConfig,
 };
 
 pub(crate) use client::{Client, ClientShape};
@@ -82,14 +83,18 @@ impl Loopback {
         let log = InFlightLog::anonymous(1, queue.size);
         let log = log.map_err(|e| LoopbackError::Memory(io::Error::other(e)))?;
         let config = WorkerConfig {
-            name: WORKER.to_owned(),
-            cpu: Some(cpu),
-            mode: PollMode::Busy,
-            interrupt_hold: Duration::ZERO,
-            latency_sample: NonZeroU32::MIN,
-            geometry: disk.geometry().clone(),
-            in_flight: log.queue(0),
-            confinement: None,
+            home: Home::Own(ThreadConfig {
+                name: WORKER.to_owned(),
+                cpu: Some(cpu),
+                mode: PollMode::Busy,
+                confinement: None,
+            }),
+            service: ServiceConfig {
+                interrupt_hold: Duration::ZERO,
+                latency_sample: NonZeroU32::MIN,
+                geometry: disk.geometry().clone(),
+                in_flight: log.queue(0),
+            },
         };
         let worker = disk.spawn_worker(config, Silent)?;
         let loopback = Self { worker };
@@ -123,7 +128,7 @@ impl Drop for Loopback {
         // A worker that hangs in its backend is left behind: it ends with the process.
         let _ = self.worker.mailbox.post(Command::Exit);
         let deadline = Instant::now() + Duration::from_millis(WORKER_ANSWER_MS_MAX);
-        while !self.worker.thread.is_finished() && Instant::now() < deadline {
+        while !self.worker.host.is_finished() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_micros(200));
         }
     }

@@ -2,7 +2,9 @@
 
 use pollux_dataplane::backend::Backend;
 use pollux_dataplane::inflight::QueueLog;
-use pollux_dataplane::worker::{Notifier, SpawnError, WorkerConfig};
+use pollux_dataplane::worker::{
+    Home, Notifier, ServiceConfig, SpawnError, ThreadConfig, WorkerConfig,
+};
 use vduse::Name;
 
 use super::workers::Workers;
@@ -29,14 +31,18 @@ pub(super) fn spawn_workers<N: Notifier + 'static>(
     let mut workers = Workers::new(options.name.to_string());
     for (index, &cpu) in (0..).zip(cpus) {
         let config = WorkerConfig {
-            name: thread_name(&options.name, index),
-            cpu: Some(cpu),
-            mode: options.mode,
-            interrupt_hold: options.interrupt_hold,
-            latency_sample: options.latency_sample,
-            geometry: disk.geometry().clone(),
-            in_flight: log(index),
-            confinement: confined.worker(calls).map_err(SpawnError::Confine)?,
+            home: Home::Own(ThreadConfig {
+                name: thread_name(&options.name, index),
+                cpu: Some(cpu),
+                mode: options.mode,
+                confinement: confined.worker(calls).map_err(SpawnError::Confine)?,
+            }),
+            service: ServiceConfig {
+                interrupt_hold: options.interrupt_hold,
+                latency_sample: options.latency_sample,
+                geometry: disk.geometry().clone(),
+                in_flight: log(index),
+            },
         };
         let worker = disk.spawn_worker(config, notifier(index))?;
         workers.push(worker, cpu);

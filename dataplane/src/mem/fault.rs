@@ -43,7 +43,9 @@ thread_local! {
 
 static PREVIOUS: OnceLock<SigAction> = OnceLock::new();
 
-/// While it lives, this thread survives missing pages in the memory of one region table.
+/// While it lives and no other guard of its thread is the current one, this thread survives missing pages in the memory of
+/// one region table. A thread that serves several queues enters the guard of each in turn, so that a missing page is the
+/// fault of the queue that it serves, also where two queues have the same memory.
 #[derive(Debug)]
 pub struct FaultGuard {
     watch: *mut Watch,
@@ -52,7 +54,8 @@ pub struct FaultGuard {
 }
 
 impl FaultGuard {
-    /// Guards the calling thread against missing pages in `table`. One guard a thread.
+    /// Guards the calling thread against missing pages in `table`, until another guard is made or
+    /// [entered](Self::enter) there.
     pub fn new(table: Arc<RegionTable>) -> Self {
         install_handler();
         let watch = Box::into_raw(Box::new(Watch {
@@ -60,15 +63,18 @@ impl FaultGuard {
             count: AtomicUsize::new(0),
             pages: Default::default(),
         }));
-        let before = WATCH.replace(watch);
-        assert!(
-            before.is_null(),
-            "a thread watches one region table at a time"
-        );
+        WATCH.set(watch);
         Self {
             watch,
             _not_send: PhantomData,
         }
+    }
+
+    /// Guards the thread that made it again, in place of the guard that was made or entered last. Pages that are missing from
+    /// now on are put down to this one.
+    #[inline]
+    pub fn enter(&self) {
+        WATCH.set(self.watch);
     }
 
     /// Returns whether a page was missing since the last call. Every page that stood in for one is
@@ -91,7 +97,9 @@ impl FaultGuard {
 impl Drop for FaultGuard {
     fn drop(&mut self) {
         self.take();
-        WATCH.set(ptr::null());
+        if ptr::eq(WATCH.get(), self.watch) {
+            WATCH.set(ptr::null());
+        }
         // SAFETY: `watch` came from Box::into_raw in `new`; the handler can no longer find it.
         drop(unsafe { Box::from_raw(self.watch) });
     }
@@ -229,6 +237,25 @@ mod tests {
         assert_eq!(bytes, [0; 16]);
         assert!(guard.take());
         assert!(!guard.take());
+    }
+
+    #[test]
+    fn a_missing_page_is_the_fault_of_the_guard_that_was_entered() {
+        let file = memory(0x1000);
+        let table = table(&file, 0x3000);
+        let guards = [(); 3].map(|()| FaultGuard::new(Arc::clone(&table)));
+        for (index, guard) in guards.iter().enumerate() {
+            guard.enter();
+            table.store_byte(Iova(0x1000), 7).unwrap();
+            let taken: Vec<bool> = guards.iter().map(FaultGuard::take).collect();
+            assert_eq!(taken, [index == 0, index == 1, index == 2]);
+        }
+        let [first, second, third] = guards;
+        // One that goes while another is current leaves that alone.
+        first.enter();
+        drop(second);
+        table.store_byte(Iova(0x2000), 7).unwrap();
+        assert!(first.take() && !third.take());
     }
 
     #[test]

@@ -69,7 +69,28 @@ impl IdlePolicy {
         if !self.passes.is_multiple_of(PASSES_A_LOOK) {
             return Idle::Spin;
         }
-        let now = now();
+        self.waited(now(), window)
+    }
+
+    /// Notes that a round over `queues` queues found nothing in any. Returns what to do about it; `now` is called only
+    /// sometimes.
+    pub fn idle_round(&mut self, queues: usize, now: impl FnOnce() -> Instant) -> Idle {
+        let window = match self.mode {
+            PollMode::Busy => return Idle::Spin,
+            PollMode::Event => return Idle::Sleep,
+            PollMode::Adaptive(window) => window,
+        };
+        let queues = u32::try_from(queues).unwrap_or(PASSES_A_LOOK);
+        self.passes = self.passes.saturating_add(queues.max(1));
+        if self.passes < PASSES_A_LOOK {
+            return Idle::Spin;
+        }
+        self.passes = 0;
+        self.waited(now(), window)
+    }
+
+    #[inline]
+    fn waited(&mut self, now: Instant, window: Duration) -> Idle {
         let since = *self.since.get_or_insert(now);
         if now.duration_since(since) >= window {
             Idle::Sleep
@@ -82,6 +103,28 @@ impl IdlePolicy {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_round_over_many_queues_looks_at_the_clock_each_time() {
+        let start = Instant::now();
+        for (queues, looks) in [(1, 3), (31, 50), (32, 100), (1000, 100)] {
+            let mut policy = IdlePolicy::new(PollMode::Adaptive(Duration::from_secs(1)));
+            let mut seen = 0;
+            for _ in 0..100 {
+                let idle = policy.idle_round(queues, || {
+                    seen += 1;
+                    start
+                });
+                assert_eq!(idle, Idle::Spin);
+            }
+            assert_eq!(seen, looks, "{queues} queues");
+            policy.idle_round(queues.max(32), || start + Duration::from_secs(1));
+            assert_eq!(
+                policy.idle_round(32, || start + Duration::from_secs(1)),
+                Idle::Sleep
+            );
+        }
+    }
 
     /// Returns the decisions of `passes` idle passes, one microsecond apart.
     fn decide(policy: &mut IdlePolicy, passes: u32, start: Instant) -> Vec<Idle> {

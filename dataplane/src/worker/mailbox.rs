@@ -112,7 +112,7 @@ struct Shared {
     answers: ArrayQueue<(u64, Answer)>,
     /// Commands posted so far: one shared load tells a busy worker that there is nothing new.
     posted: AtomicU64,
-    wake_worker: Signal,
+    wake_worker: Arc<Signal>,
     wake_control: Signal,
 }
 
@@ -136,12 +136,17 @@ impl Mailbox {
     ///
     /// When no eventfd can be had.
     pub fn new() -> nix::Result<(Self, WorkerEnd)> {
+        Self::waking(Arc::new(Signal::new()?))
+    }
+
+    /// The same for a worker that sleeps on `wake_worker`, perhaps with others.
+    pub(super) fn waking(wake_worker: Arc<Signal>) -> nix::Result<(Self, WorkerEnd)> {
         let shared = Arc::new(Shared {
             commands: ArrayQueue::new(MAILBOX_COMMANDS_MAX),
             // One more than commands, so that a worker can always answer.
             answers: ArrayQueue::new(MAILBOX_COMMANDS_MAX + 1),
             posted: AtomicU64::new(0),
-            wake_worker: Signal::new()?,
+            wake_worker,
             wake_control: Signal::new()?,
         });
         Ok((

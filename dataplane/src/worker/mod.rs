@@ -1,4 +1,4 @@
-//! The thread that serves a virtqueue: its poll loop, when it sleeps, how control talks to it.
+//! What serves a virtqueue, on a thread of its own or one that many share: its poll loop, when it sleeps, how control talks to it.
 //!
 //! Under `cfg(loom)` only the mailbox is here, to be model-checked.
 
@@ -31,6 +31,10 @@ mod queue_poller;
 #[cfg(not(loom))]
 mod rest;
 #[cfg(not(loom))]
+mod service;
+#[cfg(not(loom))]
+mod shared;
+#[cfg(not(loom))]
 mod thread;
 
 #[cfg(not(loom))]
@@ -41,5 +45,9 @@ pub use {
     notifier::Notifier,
     pass::Records,
     poller::{Poller, Progress},
-    thread::{SpawnError, Worker, WorkerConfig, calibrate_clock, spawn},
+    service::ServiceConfig,
+    shared::{SharedThread, Stay},
+    thread::{
+        Asleep, Home, Host, SpawnError, ThreadConfig, Worker, WorkerConfig, calibrate_clock, spawn,
+    },
 };

@@ -107,6 +107,13 @@ impl Poller {
         }))
     }
 
+    /// Makes this poller the one that missing pages are put down to, where its thread has several. Called before each of
+    /// their turns.
+    #[inline]
+    pub fn enter(&self) {
+        with!(&self.0, poller => poller.enter());
+    }
+
     /// Does one bounded pass. What was completed is visible to the driver when it returns; whether to
     /// interrupt it is the caller's to ask.
     #[inline]

@@ -72,6 +72,11 @@ impl<Q: Logged> QueuePoller<Q> {
     }
 
     #[inline]
+    pub(super) fn enter(&self) {
+        self.state.guard.enter();
+    }
+
+    #[inline]
     pub(super) fn queue(&mut self) -> &mut Q {
         &mut self.state.queue
     }

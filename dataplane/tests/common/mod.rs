@@ -9,11 +9,13 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use pollux_dataplane::backend::{Backend, BackendQueue, DiskOptions, Ram, RamMemory};
+use pollux_dataplane::blk::Geometry;
 use pollux_dataplane::driver::{BlockDriver, Completed};
 use pollux_dataplane::ring::RingFeatures;
 use pollux_dataplane::ring::RingState;
 use pollux_dataplane::worker::{
-    Answer, Command, Notifier, PollMode, QueueSetup, Report, Worker, WorkerConfig, spawn,
+    Answer, Command, Home, Notifier, PollMode, QueueSetup, Report, ServiceConfig, SharedThread,
+    ThreadConfig, Worker, WorkerConfig, spawn,
 };
 
 /// How long a test waits for anything before it fails.
@@ -56,6 +58,26 @@ impl Wires {
     }
 }
 
+/// A thread that waits in `mode`.
+pub fn thread(mode: PollMode) -> ThreadConfig {
+    ThreadConfig {
+        name: "test".into(),
+        cpu: None,
+        mode,
+        confinement: None,
+    }
+}
+
+/// How queues of a disk like `geometry` are served.
+pub fn service(geometry: &Geometry) -> ServiceConfig {
+    ServiceConfig {
+        interrupt_hold: Duration::from_micros(100),
+        latency_sample: NonZeroU32::MIN,
+        geometry: geometry.clone(),
+        in_flight: None,
+    }
+}
+
 /// A served queue.
 pub struct Rig {
     pub driver: BlockDriver,
@@ -69,19 +91,27 @@ impl Rig {
         mode: PollMode,
         driver: BlockDriver,
     ) -> Self {
+        Self::at(Home::Own(thread(mode)), backend, driver)
+    }
+
+    /// On a thread that it shares.
+    pub fn on<Q: BackendQueue + 'static>(
+        thread: &SharedThread,
+        backend: &impl Backend<Queue = Q>,
+        driver: BlockDriver,
+    ) -> Self {
+        Self::at(Home::Shared(thread), backend, driver)
+    }
+
+    fn at<Q: BackendQueue + 'static>(
+        home: Home<'_>,
+        backend: &impl Backend<Queue = Q>,
+        driver: BlockDriver,
+    ) -> Self {
         let wires = Wires::default();
-        let config = WorkerConfig {
-            name: "test".into(),
-            cpu: None,
-            mode,
-            interrupt_hold: Duration::from_micros(100),
-            latency_sample: NonZeroU32::MIN,
-            geometry: backend.geometry().clone(),
-            in_flight: None,
-            confinement: None,
-        };
+        let service = service(backend.geometry());
         let queue = backend.open_queue().unwrap();
-        let worker = spawn(config, queue, wires.clone()).unwrap();
+        let worker = spawn(WorkerConfig { home, service }, queue, wires.clone()).unwrap();
         let mut rig = Self {
             driver,
             worker,
@@ -174,10 +204,10 @@ impl Rig {
         self.wait()
     }
 
-    /// Ends the thread.
+    /// Ends the worker.
     pub fn end(self) {
         self.worker.mailbox.post(Command::Exit).unwrap();
-        self.worker.thread.join().unwrap();
+        assert!(self.worker.host.join());
     }
 }
 

@@ -150,7 +150,7 @@ impl Disk {
     /// [`SpawnError`] when the queue or the thread cannot be had.
     pub fn spawn_worker(
         &self,
-        config: WorkerConfig,
+        config: WorkerConfig<'_>,
         notifier: impl Notifier + 'static,
     ) -> Result<Worker, SpawnError> {
         match self {

@@ -1,7 +1,6 @@
 //! One worker, and what it owes an answer to. A worker that owes one for long is stuck, until it answers.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -289,8 +288,8 @@ impl Slot {
         let failed = is_over && self.abandon(self.held_beats, refuse);
         if self.owed.is_none() && self.beaten_at.elapsed() >= BEAT {
             self.beaten_at = Instant::now();
-            // Relaxed: should it wake just now, the next beat is soon enough.
-            match self.worker.asleep.load(Ordering::Relaxed) {
+            // Should it wake just now, the next beat is soon enough.
+            match self.worker.asleep.get() {
                 true => self.held_beats = 0,
                 false => drop(self.post_anyway(Command::Beat)),
             }
@@ -402,10 +401,10 @@ impl Slot {
 
     /// Waits for the end of the thread if it was `told`. Returns whether it has ended.
     pub(super) fn end(self, told: bool, deadline: Instant) -> bool {
-        while told && !self.worker.thread.is_finished() && Instant::now() < deadline {
+        while told && !self.worker.host.is_finished() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(1));
         }
-        if !self.worker.thread.is_finished() {
+        if !self.worker.host.is_finished() {
             let Label { device, queue, .. } = &self.label;
             error!(
                 device,
@@ -413,6 +412,6 @@ impl Slot {
             );
             return false;
         }
-        self.worker.thread.join().is_ok()
+        self.worker.host.join()
     }
 }

@@ -10,7 +10,9 @@ use pollux_dataplane::backend::{
 };
 use pollux_dataplane::blk::Operation;
 use pollux_dataplane::limits::STUCK_MS;
-use pollux_dataplane::worker::{Notifier, PollMode, WorkerConfig, spawn};
+use pollux_dataplane::worker::{
+    Home, Notifier, PollMode, ServiceConfig, ThreadConfig, WorkerConfig, spawn,
+};
 
 use super::*;
 use crate::device::QueueState;
@@ -54,14 +56,18 @@ fn workers(held: &Arc<Mutex<()>>) -> Workers {
     let mut workers = Workers::new("d0".into());
     for held in [&Arc::default(), held] {
         let config = WorkerConfig {
-            name: "test".into(),
-            cpu: None,
-            mode: PollMode::Event,
-            interrupt_hold: Duration::ZERO,
-            latency_sample: NonZeroU32::MIN,
-            geometry: geometry(1 << 20),
-            in_flight: None,
-            confinement: None,
+            home: Home::Own(ThreadConfig {
+                name: "test".into(),
+                cpu: None,
+                mode: PollMode::Event,
+                confinement: None,
+            }),
+            service: ServiceConfig {
+                interrupt_hold: Duration::ZERO,
+                latency_sample: NonZeroU32::MIN,
+                geometry: geometry(1 << 20),
+                in_flight: None,
+            },
         };
         let worker = spawn(config, Holding(Arc::clone(held)), Silent).unwrap();
         workers.push(worker, 0);

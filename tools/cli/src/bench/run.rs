@@ -230,7 +230,11 @@ impl Disk for Served {
         Backend::geometry(&self.0)
     }
 
-    fn spawn_worker(&self, config: WorkerConfig, notifier: Silent) -> Result<Worker, SpawnError> {
+    fn spawn_worker(
+        &self,
+        config: WorkerConfig<'_>,
+        notifier: Silent,
+    ) -> Result<Worker, SpawnError> {
         self.0.spawn_worker(config, notifier)
     }
 }

@@ -1,8 +1,10 @@
-//! How a worker sleeps: with the kick armed, and never past a request.
+//! How a worker sleeps: with the kick armed, and never past a request. A thread that has one queue waits for it here; one
+//! that has many arms each.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::Ordering;
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::Service;
@@ -23,7 +25,7 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
         }
         self.counters.sleeps.add(1);
         self.asleep.store(in_flight == 0, Ordering::Relaxed);
-        let kick = self.notifier.driver_kick().unwrap_or(self.kick.as_fd());
+        let kick = self.kick_fd();
         let kicked = wait(&self.end, kick, completions);
         self.asleep.store(false, Ordering::Relaxed);
         self.end.clear_wake();
@@ -34,7 +36,7 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
     }
 
     /// Asks for kicks. Returns whether it is safe to sleep.
-    fn arm(&mut self) -> bool {
+    pub(in crate::worker) fn arm(&mut self) -> bool {
         if !self.listening && self.notifier.driver_kick().is_none() {
             if self.notifier.listen(Some(self.kick.as_fd())).is_err() {
                 return false;
@@ -56,13 +58,22 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
 
     fn disarm(&mut self) {
         self.idle.busy();
-        if let Some(poller) = &mut self.poller {
-            poller.suppress_kicks();
-        }
+        self.suppress_kicks();
         // An event-driven worker is about to sleep again: it leaves its eventfd where it is.
         if self.listening && self.idle.mode() != PollMode::Event {
             self.listening = self.notifier.listen(None).is_err();
         }
+    }
+
+    pub(in crate::worker) fn suppress_kicks(&mut self) {
+        if let Some(poller) = &mut self.poller {
+            poller.suppress_kicks();
+        }
+    }
+
+    /// Returns what kicks signal.
+    pub(in crate::worker) fn kick_fd(&self) -> BorrowedFd<'_> {
+        self.notifier.driver_kick().unwrap_or(self.kick.as_fd())
     }
 }
 
@@ -81,10 +92,11 @@ fn wait(end: &WorkerEnd, kick: BorrowedFd<'_>, completions: Option<BorrowedFd<'_
 }
 
 /// Takes what was signalled. What is no eventfd counts as a kick.
-fn count(kick: BorrowedFd<'_>) -> u64 {
+pub(in crate::worker) fn count(kick: BorrowedFd<'_>) -> u64 {
     let mut signalled = [0; 8];
     match nix::unistd::read(kick, &mut signalled) {
         Ok(8) => u64::from_ne_bytes(signalled),
+        Err(Errno::EAGAIN) => 0,
         Ok(_) | Err(_) => 1,
     }
 }

@@ -37,13 +37,13 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
 
     /// Lets go of the queue for another process, unless too much is in flight. Returns whether it did.
     pub(super) fn leave(&mut self) -> bool {
+        let time = self.patience(Duration::from_millis(HAND_OVER_MS_MAX));
         if let Some(poller) = &mut self.poller {
             let mut records = Records {
                 counters: &self.counters,
                 latency: &mut self.latency,
                 in_flight: self.in_flight.as_mut(),
             };
-            let time = Duration::from_millis(HAND_OVER_MS_MAX);
             let left = poller.finish(&mut self.backend, time, &mut records);
             self.interrupt_if_wanted();
             if left > 0 {
@@ -116,7 +116,13 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
         self.geometry = geometry;
     }
 
+    /// Returns how much of `time` there is for the backend.
+    fn patience(&self, time: Duration) -> Duration {
+        if self.waits { time } else { Duration::ZERO }
+    }
+
     pub(super) fn drain(&mut self, time: Duration) -> Report {
+        let time = self.patience(time);
         let Some(poller) = &mut self.poller else {
             return Report::default();
         };
