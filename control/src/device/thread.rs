@@ -42,6 +42,9 @@ const WAKE: u64 = 1;
 /// How often workers are looked after.
 const WATCH_POLL_MS: u8 = 250;
 
+/// How often those are looked after that were all asleep the last time: a daemon may have hundreds of idle devices.
+pub(super) const ASLEEP_POLL_MS: u16 = 1000;
+
 /// What can happen to a control thread.
 enum Event {
     Message,
@@ -181,7 +184,11 @@ impl ControlThread {
         let first_requests = self.waiting.is_some() && self.ready_until.is_some();
         if first_requests || !self.awaited.is_empty() {
             EpollTimeout::from(READY_POLL_MS)
-        } else if self.waiting.is_some() || follows && !self.interrupts.is_empty() {
+        } else if self.waiting.is_some() {
+            EpollTimeout::from(SLOW_POLL_MS)
+        } else if self.workers.are_asleep() {
+            EpollTimeout::from(ASLEEP_POLL_MS)
+        } else if follows && !self.interrupts.is_empty() {
             EpollTimeout::from(SLOW_POLL_MS)
         } else if self.workers.need_watch() {
             EpollTimeout::from(WATCH_POLL_MS)

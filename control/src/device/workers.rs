@@ -69,6 +69,13 @@ impl Workers {
         self.slots.iter().any(Slot::needs_watch)
     }
 
+    /// Returns whether every worker that serves a queue sleeps with nothing in flight, and some do.
+    pub(super) fn are_asleep(&self) -> bool {
+        let mut watched = self.slots.iter().filter(|slot| slot.needs_watch());
+        let first = watched.next();
+        first.is_some_and(Slot::is_asleep) && watched.all(Slot::is_asleep)
+    }
+
     /// Has worker `index` serve the queue in `setup`, from the next [`await_started`](Self::await_started) on.
     pub(super) fn start(&mut self, index: usize, setup: QueueSetup, start: Start) {
         if let Some(slot) = self.slots.get_mut(index) {

@@ -15,6 +15,7 @@ use pollux_dataplane::worker::PollMode;
 use tracing::{error, info, warn};
 use vhost::vhost_user::{BackendReqHandler, Error};
 
+use super::super::thread::ASLEEP_POLL_MS;
 use super::session::Session;
 use super::socket::Socket;
 use super::whole;
@@ -71,9 +72,10 @@ impl VhostUserThread {
         epoll.add(&self.socket.listener, event(FRONTEND))?;
         let mut frontend: Option<Frontend> = None;
         loop {
-            let timeout = match self.session().workers.need_watch() {
-                true => EpollTimeout::from(WATCH_POLL_MS),
-                false => EpollTimeout::NONE,
+            let timeout = match &self.session().workers {
+                workers if workers.are_asleep() => EpollTimeout::from(ASLEEP_POLL_MS),
+                workers if workers.need_watch() => EpollTimeout::from(WATCH_POLL_MS),
+                _ => EpollTimeout::NONE,
             };
             let mut ready = [EpollEvent::empty(); 2];
             let count = match epoll.wait(&mut ready, timeout) {

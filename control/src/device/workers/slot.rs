@@ -108,6 +108,11 @@ impl Slot {
         self.serving || self.owed.is_some()
     }
 
+    /// Returns whether the worker sleeps with nothing in flight, and owes no answer.
+    pub(super) fn is_asleep(&self) -> bool {
+        self.owed.is_none() && self.worker.asleep.get()
+    }
+
     /// Returns how many requests the driver keeps outstanding, as far as the worker knows.
     pub(super) fn depth(&self) -> u16 {
         self.worker.depth.load()
