@@ -11,7 +11,7 @@ mod urgency;
 
 pub use claim::{Claim, ClaimError};
 pub(crate) use serve::Requests;
-pub use serve::{DaemonError, Event, Reload, Reloaded, ServeRequest, Wanted, serve};
+pub use serve::{DaemonError, Event, Plan, Reload, Reloaded, ServeRequest, Wanted, serve};
 
 /// Where daemons keep their sockets and locks.
 pub const RUNTIME_DIR: &str = "/run/pollux";

@@ -19,7 +19,7 @@ pub(super) fn confine(
     }
     // Nobody knows where those are that come with a reload, and what landlock has refused it never allows.
     let places = request.reload.is_none().then(|| {
-        let devices = request.devices.iter();
+        let devices = request.plan.devices.iter();
         devices
             .flat_map(|wanted| wanted.options.places())
             .collect::<Vec<Place>>()

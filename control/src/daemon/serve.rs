@@ -14,8 +14,8 @@ use super::confinement::{confine, tell_why_killed};
 use super::service::Service;
 use super::{ClaimError, SOCKET_SUFFIX, pressure, signals, sockets};
 use crate::api::{ApiError, ApiOptions, ApiServer, ClientError, HandedOver, Served};
-use crate::device::{ControlHandle, DeviceOptions, ServeError};
-use crate::sandbox::{Confined, Sandbox, UserError};
+use crate::device::{ControlHandle, Crew, DeviceOptions, PoolError, PoolOptions, ServeError};
+use crate::sandbox::{Sandbox, UserError};
 use crate::vdpa::{self, AttachError, Attached, DetachError, Driver};
 
 mod attach;
@@ -38,10 +38,19 @@ pub struct Wanted {
     pub keys: BTreeMap<String, String>,
 }
 
-/// What to serve.
-pub struct ServeRequest {
+/// The devices to serve, and the threads that they share.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// Those threads.
+    pub pools: Vec<PoolOptions>,
     /// The devices.
     pub devices: Vec<Wanted>,
+}
+
+/// What to serve.
+pub struct ServeRequest {
+    /// The devices and pools.
+    pub plan: Plan,
     /// Where sockets and locks go.
     pub runtime_dir: PathBuf,
     /// Take a device over from a daemon that serves it.
@@ -66,6 +75,9 @@ pub enum DaemonError {
     /// A device cannot be served.
     #[error(transparent)]
     Serve(#[from] ServeError),
+    /// Threads that devices share cannot be had.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
     /// It cannot be that user.
     #[error(transparent)]
     User(#[from] UserError),
@@ -196,7 +208,7 @@ pub fn serve(request: ServeRequest, mut watch: impl FnMut(&Event)) -> Result<(),
     signals::forward(sender.clone(), wake).map_err(DaemonError::Signals)?;
     let service = Arc::new(Service::start().map_err(DaemonError::Signals)?);
     let ServeRequest {
-        devices: wanted,
+        plan,
         runtime_dir: folder,
         takeover,
         reload,
@@ -213,7 +225,7 @@ pub fn serve(request: ServeRequest, mut watch: impl FnMut(&Event)) -> Result<(),
         api_options,
         api: None,
         service: Arc::clone(&service),
-        confined,
+        crew: Crew::new(confined),
         sender,
         wakes,
     };
@@ -221,7 +233,7 @@ pub fn serve(request: ServeRequest, mut watch: impl FnMut(&Event)) -> Result<(),
         service.note(event);
         watch(event);
     };
-    let result = daemon.run(wanted, &lacks, &mut watch);
+    let result = daemon.run(plan, &lacks, &mut watch);
     service.stops();
     let stopped = daemon.stop(&mut watch);
     result.and(stopped)
@@ -235,6 +247,8 @@ struct Device {
     keys: BTreeMap<String, String>,
     /// The next daemon that is started in the same way serves it, too.
     is_configured: bool,
+    /// Where its own threads are.
+    cpus: Vec<usize>,
 }
 
 struct Daemon {
@@ -249,7 +263,7 @@ struct Daemon {
     api_options: ApiOptions,
     api: Option<ApiServer>,
     service: Arc<Service>,
-    confined: Confined,
+    crew: Crew,
     sender: Sender<Wake>,
     wakes: Receiver<Wake>,
 }
@@ -257,15 +271,22 @@ struct Daemon {
 impl Daemon {
     fn run(
         &mut self,
-        wanted: Vec<Wanted>,
+        plan: Plan,
         lacks: &[String],
         watch: &mut impl FnMut(&Event),
     ) -> Result<(), DaemonError> {
+        for pool in plan.pools {
+            self.crew.add_pool(pool)?;
+        }
         let mut events = Vec::new();
         let (mut prepared, mut failed) = (Vec::new(), None);
-        for wanted in wanted {
-            match self.prepare(&wanted) {
-                Ok(device) => prepared.push((device, wanted)),
+        let mut taken = self.taken_cpus();
+        for wanted in plan.devices {
+            match self.prepare(&wanted, &taken) {
+                Ok(device) => {
+                    taken.extend(device.cpus());
+                    prepared.push((device, wanted));
+                }
                 Err(error) => events.push(self.tolerate(&wanted, error, &mut failed)?),
             }
         }
@@ -327,6 +348,12 @@ impl Daemon {
                 Ok(Wake::Attached(..) | Wake::Detached(_)) => {}
             }
         }
+    }
+
+    /// Returns the CPU of each thread that serves queues.
+    fn taken_cpus(&self) -> Vec<usize> {
+        let own = self.devices.iter().flat_map(|device| &device.cpus);
+        own.copied().chain(self.crew.pool_cpus()).collect()
     }
 
     fn offer_api(&self) -> Result<ApiServer, ApiError> {

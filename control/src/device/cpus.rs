@@ -1,11 +1,18 @@
 //! CPUs: lists as fio and taskset write them, and which ones workers get.
 
+use std::cmp::Reverse;
+
+use super::topology::Topology;
+
 /// Why a list of CPUs cannot be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CpuListError {
     /// Not numbers.
     #[error("cpus '{0}' is not a list of numbers and ranges: write for example 2,3 or 2-3")]
     Malformed(String),
+    /// There are none.
+    #[error("no CPU is allowed to this process: widen its CPU set")]
+    None,
     /// Named twice.
     #[error("CPU {0} is named twice: each worker polls on a CPU of its own")]
     Twice(usize),
@@ -75,30 +82,49 @@ pub(super) fn all_usable(cpus: &[usize], usable: &[usize]) -> Result<(), CpuList
     Ok(())
 }
 
-/// Returns the CPU of each of `queues` workers: those `named`, or the last usable ones, since the first
-/// have most of the host's other work.
+/// Returns the CPU of each of `queues` workers: those `named`, or else usable ones with as few as possible of the workers that
+/// are on those `taken`. Of these a core without any is before a hardware thread beside one, the node of the first queue before
+/// others, and the last CPUs before the first, which have most of the host's other work.
 pub(super) fn place(
     named: Option<&[usize]>,
     queues: u16,
     usable: &[usize],
+    taken: &[usize],
+    topology: &Topology,
 ) -> Result<Vec<usize>, CpuListError> {
     let count = usize::from(queues);
-    let Some(named) = named else {
-        let first = usable.len().saturating_sub(count);
-        return Ok(usable[first..].to_vec());
-    };
-    all_usable(named, usable)?;
-    if named.len() != count {
-        return Err(CpuListError::Count {
-            cpus: named.len(),
-            queues,
-        });
+    if let Some(named) = named {
+        all_usable(named, usable)?;
+        if named.len() != count {
+            return Err(CpuListError::Count {
+                cpus: named.len(),
+                queues,
+            });
+        }
+        return Ok(named.to_vec());
     }
-    Ok(named.to_vec())
+    let mut workers = taken.to_vec();
+    let mut chosen: Vec<usize> = Vec::with_capacity(count);
+    for _ in 0..count {
+        let rank = |&&cpu: &&usize| {
+            let core = topology.core(cpu);
+            let on_core = workers.iter().filter(|&&it| topology.core(it) == core);
+            let on_cpu = workers.iter().filter(|&&it| it == cpu);
+            let is_far = chosen.first().map(|&it| topology.node(it)) != Some(topology.node(cpu));
+            (on_cpu.count(), on_core.count(), is_far, Reverse(cpu))
+        };
+        let best = usable.iter().min_by_key(rank).copied();
+        let best = best.ok_or(CpuListError::None)?;
+        workers.push(best);
+        chosen.push(best);
+    }
+    chosen.sort_unstable();
+    Ok(chosen)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::topology::two_nodes_of_two_cores_of_two_threads;
     use super::*;
 
     #[test]
@@ -114,17 +140,43 @@ mod tests {
     }
 
     #[test]
-    fn workers_get_what_was_named_or_the_last_cpus() {
-        assert_eq!(place(None, 2, &[0, 1, 2, 3]), Ok(vec![2, 3]));
-        assert_eq!(place(Some(&[1]), 1, &[0, 1]), Ok(vec![1]));
+    fn workers_get_what_was_named() {
+        let place = |named: &[usize], queues| {
+            place(Some(named), queues, &[0, 1], &[1], &Topology::default())
+        };
+        assert_eq!(place(&[1], 1), Ok(vec![1]));
         let unusable = CpuListError::Unusable {
             cpu: 7,
             usable: "0,1".into(),
         };
-        assert_eq!(place(Some(&[7]), 1, &[0, 1]), Err(unusable));
+        assert_eq!(place(&[7], 1), Err(unusable));
         assert_eq!(
-            place(Some(&[1]), 2, &[0, 1]),
+            place(&[1], 2),
             Err(CpuListError::Count { cpus: 1, queues: 2 })
         );
+    }
+
+    #[test]
+    fn workers_get_the_last_cpus_that_have_the_fewest() {
+        let flat = Topology::default();
+        let place = |queues, taken: &[usize]| place(None, queues, &[0, 1, 2, 3], taken, &flat);
+        assert_eq!(place(2, &[]), Ok(vec![2, 3]));
+        assert_eq!(place(1, &[3]), Ok(vec![2]));
+        assert_eq!(place(2, &[3, 2, 1]), Ok(vec![0, 3]));
+        // A process may be kept to fewer CPUs than are online.
+        assert_eq!(place(6, &[]), Ok(vec![0, 1, 2, 2, 3, 3]));
+    }
+
+    #[test]
+    fn workers_get_a_core_of_their_own_and_one_node_while_there_are_any() {
+        // CPUs n and n + 4 are threads of one core; cores 0 and 1 are one node, 2 and 3 the other.
+        let topology = two_nodes_of_two_cores_of_two_threads();
+        let usable: Vec<usize> = (0..8).collect();
+        let place = |queues, taken: &[usize]| place(None, queues, &usable, taken, &topology);
+        assert_eq!(place(2, &[]), Ok(vec![6, 7]));
+        assert_eq!(place(2, &[7]), Ok(vec![5, 6]));
+        assert_eq!(place(2, &[6, 7]), Ok(vec![4, 5]));
+        assert_eq!(place(4, &[]), Ok(vec![4, 5, 6, 7]));
+        assert_eq!(place(5, &[]), Ok(vec![3, 4, 5, 6, 7]));
     }
 }

@@ -15,7 +15,7 @@ use super::protocol::Protocol;
 use super::renew::Recipe;
 use super::trace::{DeviceState, Trace, TraceError};
 use super::vhost_user::SocketError;
-use super::{DeviceOptions, Disk, OptionsError};
+use super::{DeviceOptions, Disk, OptionsError, PoolError};
 
 /// Why a device cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +23,9 @@ pub enum ServeError {
     /// The options.
     #[error(transparent)]
     Options(#[from] OptionsError),
+    /// The threads that it shares.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
     /// The backend.
     #[error("backend {backend}: {reason}")]
     Disk {

@@ -12,7 +12,6 @@ use pollux_dataplane::worker::calibrate_clock;
 use tracing::error;
 use vduse::{Device, DeviceError, Name};
 
-use super::crew::spawn_workers;
 use super::notifier::VduseNotifier;
 use super::thread::ControlThread;
 use super::trace::Trace;
@@ -20,9 +19,9 @@ use super::umem::Umem;
 use super::vhost_user;
 use super::workers::Workers;
 use super::{
-    Created, DeviceOptions, DeviceSnapshot, Disk, Moment, ResizeError, Resized, ServeError,
+    Created, Crew, DeviceOptions, DeviceSnapshot, Disk, Moment, ResizeError, Resized, ServeError,
 };
-use crate::sandbox::{Confined, raised};
+use crate::sandbox::raised;
 use crate::vdpa::{self, AttachError, Attached, Driver};
 
 /// How long an answer of the control thread is waited for. A worker's bound, and some.
@@ -221,8 +220,7 @@ pub struct Prepared {
     disk: Disk,
     umem: Umem,
     folder: PathBuf,
-    /// What its workers are to be.
-    confined: Confined,
+    crew: Crew,
     /// Closed, until it is made or taken over.
     device: Arc<Device>,
     /// Started already, for a device that another daemon serves.
@@ -233,17 +231,21 @@ pub struct Prepared {
 const BOUNCE_BYTES_DEFAULT: u64 = 64 << 20;
 
 impl Prepared {
-    /// Checks `options`, opens the disk, and does what takes time and can be done before. `folder` is where the next daemon finds what it needs to take over. Workers will be `confined`.
+    /// Checks `options`, opens the disk, and does what takes time and can be done before. `folder` is
+    /// where the next daemon finds what it needs to take over. Its workers are of the `crew`; there are others on those
+    /// CPUs `taken`.
     ///
     /// # Errors
     ///
     /// [`ServeError`] when an option makes no sense or the disk is not there.
     pub(crate) fn new(
-        options: DeviceOptions,
+        mut options: DeviceOptions,
         folder: &Path,
-        confined: Confined,
+        crew: &Crew,
+        taken: &[usize],
     ) -> Result<Self, ServeError> {
-        let cpus = options.check()?;
+        let cpus = options.check(taken)?;
+        options.mode = crew.mode(&options)?;
         let open = options.backend.open(options.name.as_str());
         let backend = options.backend.to_string();
         let disk = open.map_err(|reason| ServeError::Disk { backend, reason })?;
@@ -261,7 +263,7 @@ impl Prepared {
             options,
             cpus,
             folder: folder.to_owned(),
-            confined,
+            crew: crew.clone(),
             device: Arc::new(device),
             workers: None,
         })
@@ -270,6 +272,11 @@ impl Prepared {
     /// Returns the device's name.
     pub fn name(&self) -> &Name {
         &self.options.name
+    }
+
+    /// Returns the CPUs of its own threads.
+    pub fn cpus(&self) -> &[usize] {
+        &self.cpus
     }
 
     /// Finds out whether a device that exists can be taken over, and starts the threads that serve it then.
@@ -283,8 +290,8 @@ impl Prepared {
             let log = Trace::new(&self.folder, &options.name).log(&state)?;
             let notifier = vduse_notifier(&self.device);
             let log = |index| log.queue(index);
-            let (cpus, confined) = (&self.cpus, self.confined);
-            let workers = spawn_workers(options, disk, cpus, confined, notifier, log)?;
+            let (crew, cpus) = (&self.crew, &self.cpus);
+            let workers = crew.spawn_workers(options, disk, cpus, notifier, log)?;
             self.workers = Some(workers);
         }
         Ok(())
@@ -302,7 +309,7 @@ impl Prepared {
             disk,
             umem,
             folder,
-            confined,
+            crew,
             device,
             workers,
         } = self;
@@ -319,15 +326,8 @@ impl Prepared {
         });
         let wake = Arc::new(wake?);
         if let Some(path) = options.vhost_user.clone() {
-            let thread = vhost_user::spawn(
-                options,
-                disk,
-                &cpus,
-                confined,
-                &path,
-                Arc::clone(&wake),
-                inbox,
-            )?;
+            let thread =
+                vhost_user::spawn(options, disk, &cpus, &crew, &path, Arc::clone(&wake), inbox)?;
             return Ok(ControlHandle {
                 asks,
                 wake,
@@ -346,7 +346,7 @@ impl Prepared {
             None => {
                 let log = |index| created.log().queue(index);
                 let notifier = vduse_notifier(&device);
-                spawn_workers(&options, &disk, &cpus, confined, notifier, log)?
+                crew.spawn_workers(&options, &disk, &cpus, notifier, log)?
             }
         };
         let name = options.name.clone();

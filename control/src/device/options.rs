@@ -11,6 +11,7 @@ use pollux_dataplane::worker::PollMode;
 use vduse::Name;
 
 use super::cpus::{all_usable, online_cpus, place, usable_cpus};
+use super::topology::Topology;
 use super::{BackendSpec, CpuListError, InterruptCpus, UmemKind};
 use crate::sandbox::Place;
 
@@ -53,7 +54,9 @@ pub struct DeviceOptions {
     pub ring_features: RingFeatures,
     /// The CPU of each worker; chosen here when left out.
     pub cpus: Option<Vec<usize>>,
-    /// How workers wait.
+    /// The pool whose threads its queues share; threads of their own when left out.
+    pub pool: Option<String>,
+    /// How workers wait, as the pool's threads do.
     pub mode: PollMode,
     /// How long interrupts may be held while more completions are on their way.
     pub interrupt_hold: Duration,
@@ -121,16 +124,22 @@ impl DeviceOptions {
         self.backend.places().into_iter().chain(socket).collect()
     }
 
-    /// Returns the CPU of each worker, when everything asked for is possible here.
+    /// Returns the CPU of each worker that is to have a thread of its own, when everything asked for is possible here. There
+    /// are workers on those `taken`.
     ///
     /// # Errors
     ///
     /// [`OptionsError`] for the first thing that is not.
-    pub fn check(&self) -> Result<Vec<usize>, OptionsError> {
-        self.check_for(&usable_cpus(), &online_cpus())
+    pub fn check(&self, taken: &[usize]) -> Result<Vec<usize>, OptionsError> {
+        self.check_for(&usable_cpus(), &online_cpus(), taken)
     }
 
-    fn check_for(&self, usable: &[usize], online: &[usize]) -> Result<Vec<usize>, OptionsError> {
+    fn check_for(
+        &self,
+        usable: &[usize],
+        online: &[usize],
+        taken: &[usize],
+    ) -> Result<Vec<usize>, OptionsError> {
         let queues = self.queues;
         if queues == 0 {
             return Err(OptionsError::NoQueues);
@@ -153,7 +162,12 @@ impl DeviceOptions {
         if let InterruptCpus::List(cpus) = &self.interrupt_cpus {
             all_usable(cpus, online)?;
         }
-        Ok(place(self.cpus.as_deref(), queues, usable)?)
+        if self.pool.is_some() {
+            return Ok(Vec::new());
+        }
+        let topology = Topology::read(usable);
+        let named = self.cpus.as_deref();
+        Ok(place(named, queues, usable, taken, &topology)?)
     }
 }
 
@@ -169,6 +183,7 @@ mod tests {
             queue_size: 256,
             ring_features: DEFAULT_RING_FEATURES,
             cpus: None,
+            pool: None,
             mode: PollMode::Busy,
             interrupt_hold: Duration::ZERO,
             interrupt_cpus: InterruptCpus::Auto,
@@ -195,13 +210,13 @@ mod tests {
     #[test]
     fn only_what_is_possible_here_passes() {
         let usable = [0, 1, 2, 3];
-        assert_eq!(options().check_for(&usable, &usable), Ok(vec![2, 3]));
+        assert_eq!(options().check_for(&usable, &usable, &[]), Ok(vec![2, 3]));
         let none = DeviceOptions {
             queues: 0,
             ..options()
         };
         assert_eq!(
-            none.check_for(&usable, &usable),
+            none.check_for(&usable, &usable, &[]),
             Err(OptionsError::NoQueues)
         );
         let absent = DeviceOptions {
@@ -209,7 +224,7 @@ mod tests {
             ..options()
         };
         assert!(matches!(
-            absent.check_for(&usable, &usable),
+            absent.check_for(&usable, &usable, &[]),
             Err(OptionsError::Cpus(_))
         ));
         let many = DeviceOptions {
@@ -217,14 +232,14 @@ mod tests {
             ..options()
         };
         let refused = Err(OptionsError::Queues { queues: 5, cpus: 4 });
-        assert_eq!(many.check_for(&usable, &usable), refused);
+        assert_eq!(many.check_for(&usable, &usable, &[]), refused);
         for bytes in [0, (16 << 20) - 4096, (16 << 20) + 1, (1 << 30) + 4096] {
             let odd = DeviceOptions {
                 bounce_size_bytes: Some(bytes),
                 ..options()
             };
             assert_eq!(
-                odd.check_for(&usable, &usable),
+                odd.check_for(&usable, &usable, &[]),
                 Err(OptionsError::BounceSize(bytes))
             );
         }
@@ -234,7 +249,7 @@ mod tests {
                 ..options()
             };
             assert_eq!(
-                odd.check_for(&usable, &usable),
+                odd.check_for(&usable, &usable, &[]),
                 Err(OptionsError::QueueSize(queue_size))
             );
         }

@@ -25,10 +25,8 @@ use std::thread::{Builder, JoinHandle};
 use nix::sys::eventfd::EventFd;
 pub use socket::SocketError;
 
-use super::crew::spawn_workers;
 use super::handle::Ask;
-use super::{DeviceOptions, Disk, ServeError};
-use crate::sandbox::Confined;
+use super::{Crew, DeviceOptions, Disk, ServeError};
 use notifier::Eventfds;
 use queue::Queue;
 use session::Session;
@@ -44,7 +42,7 @@ pub(super) fn spawn(
     options: DeviceOptions,
     disk: Disk,
     cpus: &[usize],
-    confined: Confined,
+    crew: &Crew,
     path: &Path,
     wake: Arc<EventFd>,
     inbox: Receiver<Ask>,
@@ -59,7 +57,7 @@ pub(super) fn spawn(
         .collect::<Result<_, _>>()
         .map_err(refuse)?;
     let notifier = |index: u16| eventfds[usize::from(index)].clone();
-    let workers = spawn_workers(&options, &disk, cpus, confined, notifier, |_| None)?;
+    let workers = crew.spawn_workers(&options, &disk, cpus, notifier, |_| None)?;
     let queues = eventfds.iter().cloned().map(Queue::new).collect();
     let session = Session::new(&options, &disk, queues, workers);
     let name = options.name.clone();

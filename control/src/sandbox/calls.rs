@@ -19,6 +19,8 @@ pub(crate) enum StorageCalls {
     Ring,
     /// A controller through VFIO.
     Vfio,
+    /// Any of these.
+    Any,
 }
 
 /// What a worker does.
@@ -28,6 +30,8 @@ pub(crate) struct WorkerCalls {
     pub(crate) storage: StorageCalls,
     /// Whether it interrupts through VDUSE; otherwise eventfds do.
     pub(crate) is_vduse: bool,
+    /// Whether it serves the queues of many devices.
+    pub(crate) is_shared: bool,
 }
 
 pub(super) const fn any(number: c_long) -> Call {
@@ -108,6 +112,14 @@ const VDUSE: &[Call] = &[
     ioctl(nix::request_code_write!(0x81, 0x16, size_of::<VqEventfd>())),
 ];
 
+/// Where a thread that serves many queues sleeps on all of them.
+const SHARED: &[Call] = &[
+    any(libc::SYS_epoll_ctl),
+    #[cfg(target_arch = "x86_64")]
+    any(libc::SYS_epoll_wait),
+    any(libc::SYS_epoll_pwait),
+];
+
 const MEMORY: &[Call] = &[any(libc::SYS_fallocate), any(libc::SYS_fdatasync)];
 
 /// `BLKSECDISCARD`, and of io_uring `IORING_REGISTER_ENABLE_RINGS`, `_BUFFERS_UPDATE` and `_SYNC_CANCEL`
@@ -142,21 +154,30 @@ pub(super) const REFUSED: &[c_long] = &[
 ];
 
 impl WorkerCalls {
+    /// A thread for queues of devices that nobody knows yet: what a filter forbids it never allows again.
+    pub(crate) const SHARED: Self = Self {
+        storage: StorageCalls::Any,
+        is_vduse: true,
+        is_shared: true,
+    };
+
     /// Returns all that it does.
     pub(super) fn list(self) -> Vec<Call> {
         let storage = match self.storage {
-            StorageCalls::None => &[],
-            StorageCalls::Memory => MEMORY,
-            StorageCalls::Ring => RING,
-            StorageCalls::Vfio => VFIO,
+            StorageCalls::None => Vec::new(),
+            StorageCalls::Memory => MEMORY.to_vec(),
+            StorageCalls::Ring => RING.to_vec(),
+            StorageCalls::Vfio => VFIO.to_vec(),
+            StorageCalls::Any => [MEMORY, RING, VFIO].concat(),
         };
         let notifier = if self.is_vduse { VDUSE } else { &[] };
+        let shared = if self.is_shared { SHARED } else { &[] };
         // abort(3) and raise(3).
         let own_end = Call {
             number: libc::SYS_tgkill,
             with: With::Argument(0, std::process::id()),
         };
-        let all = [EVERY, notifier, storage, &[own_end]];
+        let all = [EVERY, notifier, shared, &storage, &[own_end]];
         all.concat()
     }
 }
@@ -249,9 +270,13 @@ mod tests {
             StorageCalls::Memory,
             StorageCalls::Ring,
             StorageCalls::Vfio,
+            StorageCalls::Any,
         ] {
-            let is_vduse = true;
-            let list = WorkerCalls { storage, is_vduse }.list();
+            let calls = WorkerCalls {
+                storage,
+                ..WorkerCalls::SHARED
+            };
+            let list = calls.list();
             assert!(list.iter().all(|call| !NEVER.contains(&call.number)));
             let opens = [libc::SYS_socket, libc::SYS_io_uring_setup];
             let more = [REFUSED, &opens].concat();

@@ -39,7 +39,6 @@ fn child() {
         "memory" => StorageCalls::Memory,
         _ => StorageCalls::None,
     };
-    let is_vduse = false;
     let sandbox = match word(SANDBOX).as_str() {
         "log" => Sandbox::Log,
         _ => Sandbox::On,
@@ -49,7 +48,11 @@ fn child() {
         breach: sandbox.breach(),
     };
     let filters = confined
-        .filters(WorkerCalls { storage, is_vduse })
+        .filters(WorkerCalls {
+            storage,
+            is_vduse: false,
+            is_shared: false,
+        })
         .expect("it compiles");
     let (action, mut file) = (word(ACTION), tempfile::tempfile().unwrap());
     let worker = std::thread::spawn(move || {

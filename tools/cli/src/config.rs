@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use pollux_control::daemon::Wanted;
+use pollux_control::daemon::{Plan, Wanted};
 use pollux_dataplane::limits::DEVICES_MAX;
 use pollux_toml::{Mistake, mistake, parse};
 use serde::{Deserialize, Serialize};
@@ -15,8 +15,9 @@ use toml::{Table, Value};
 use crate::output::{finish, json, line};
 
 pub(crate) mod keys;
+mod pool;
 
-use keys::WrongKey;
+use keys::{Keys, WrongKey};
 
 const EXAMPLE: &str = "Example of a file:
 
@@ -30,7 +31,11 @@ queues = 2
 cpus = \"2,3\"
 attach = \"virtio\"
 
-The keys are the options of `pollux serve` that describe a device, with _ for -: queue_size, irq_hold_us and so on.
+[[pool]]                      # threads for devices that say pool = \"small\"
+name = \"small\"
+cpus = \"4-5\"
+
+The keys of a device are the options of `pollux serve` that describe a device, with _ for -: queue_size, irq_hold_us and so on.
 Example: pollux config show /etc/pollux/pollux.toml";
 
 /// Shows what a configuration means
@@ -68,13 +73,29 @@ pub(crate) enum ConfigError {
 }
 
 /// The file, as it is written.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
     #[serde(default, skip_serializing_if = "Table::is_empty")]
     defaults: Table,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pool: Vec<Table>,
     #[serde(default)]
     device: Vec<Table>,
+}
+
+/// A file, for saying where in it a mistake is.
+#[derive(Clone, Copy)]
+struct Source<'a> {
+    file: &'a str,
+    text: &'a str,
+}
+
+impl Source<'_> {
+    /// Returns the mistake that the value at the dotted path `at` is.
+    fn wrong(self, at: &str, reason: impl ToString) -> Mistake {
+        mistake(self.file, self.text, at, reason.to_string())
+    }
 }
 
 /// Runs one of the commands. Returns 0, or 2 where the configuration makes no sense.
@@ -83,17 +104,12 @@ pub(crate) fn main(args: &ConfigArgs) -> ExitCode {
         file,
         json: as_json,
     }) = &args.command;
-    let wanted = match read(file) {
-        Ok(wanted) => wanted,
+    let document = match read(file) {
+        Ok((document, _)) => document,
         Err(error) => {
             eprintln!("pollux: {error}");
             return ExitCode::from(2);
         }
-    };
-    let device = wanted.iter().map(|wanted| typed(&wanted.keys)).collect();
-    let document = Document {
-        defaults: Table::new(),
-        device,
     };
     if *as_json {
         return finish(json(&document));
@@ -102,11 +118,16 @@ pub(crate) fn main(args: &ConfigArgs) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Reads the configuration at `path`. Nothing is opened but that file.
+/// Returns what the configuration at `path` means. Nothing is opened but that file.
 ///
 /// # Errors
 /// [`ConfigError`] for the first mistake, with its place.
-pub(crate) fn read(path: &Path) -> Result<Vec<Wanted>, ConfigError> {
+pub(crate) fn plan(path: &Path) -> Result<Plan, ConfigError> {
+    read(path).map(|(_, plan)| plan)
+}
+
+/// Reads the configuration at `path`: with every default filled in, and what it means.
+fn read(path: &Path) -> Result<(Document, Plan), ConfigError> {
     let text = std::fs::read_to_string(path).map_err(|reason| ConfigError::File {
         path: path.into(),
         reason,
@@ -114,36 +135,50 @@ pub(crate) fn read(path: &Path) -> Result<Vec<Wanted>, ConfigError> {
     if text.trim().is_empty() {
         return Err(ConfigError::Empty(path.into()));
     }
-    Ok(devices(&path.display().to_string(), &text)?)
+    Ok(understand(&path.display().to_string(), &text)?)
 }
 
-/// Returns the devices that `text`, which is from `file`, describes.
-fn devices(file: &str, text: &str) -> Result<Vec<Wanted>, Mistake> {
-    let Document { defaults, device } = parse(file, text)?;
-    let wrong = |at: &str, reason: String| mistake(file, text, at, reason);
+/// Returns `text`, which is from `file`, with every default filled in, and what it means.
+fn understand(file: &str, text: &str) -> Result<(Document, Plan), Mistake> {
+    let source = Source { file, text };
+    let document: Document = parse(file, text)?;
     for own in ["name", "backend"] {
-        if defaults.contains_key(own) {
+        if document.defaults.contains_key(own) {
             let reason = format!("{own}: each device has its own; write it below [[device]]");
-            return Err(wrong(&format!("defaults.{own}"), reason));
+            return Err(source.wrong(&format!("defaults.{own}"), reason));
         }
     }
-    if device.len() > DEVICES_MAX {
+    if document.device.len() > DEVICES_MAX {
         let reason =
             format!("more than {DEVICES_MAX} devices: serve the others from another daemon");
-        return Err(wrong(&format!("device.{DEVICES_MAX}"), reason));
+        return Err(source.wrong(&format!("device.{DEVICES_MAX}"), reason));
     }
+    let (mut filled, mut plan) = (Document::default(), Plan::default());
+    let twice = |what: &str, name: &str| {
+        format!("{what} {name} is described twice: give this one another name")
+    };
     let mut names = BTreeSet::new();
-    let mut all = Vec::new();
-    for (index, own) in device.iter().enumerate() {
-        let wanted = one(index, own, &defaults, &wrong)?;
+    for (index, own) in document.pool.iter().enumerate() {
+        let (keys, pool) = pool::one(index, own, source)?;
+        if !names.insert(pool.name.clone()) {
+            let reason = twice("pool", &pool.name);
+            return Err(source.wrong(&format!("pool.{index}.name"), reason));
+        }
+        filled.pool.push(typed(&keys));
+        plan.pools.push(pool);
+    }
+    names.clear();
+    for (index, own) in document.device.iter().enumerate() {
+        let wanted = one(index, own, &document.defaults, &plan, source)?;
         let name = wanted.options.name.to_string();
         if !names.insert(name.clone()) {
-            let reason = format!("device {name} is described twice: give this one another name");
-            return Err(wrong(&format!("device.{index}.name"), reason));
+            let reason = twice("device", &name);
+            return Err(source.wrong(&format!("device.{index}.name"), reason));
         }
-        all.push(wanted);
+        filled.device.push(typed(&wanted.keys));
+        plan.devices.push(wanted);
     }
-    Ok(all)
+    Ok((filled, plan))
 }
 
 /// Returns the device `index`, which has its `own` keys before the `defaults`.
@@ -151,34 +186,44 @@ fn one(
     index: usize,
     own: &Table,
     defaults: &Table,
-    wrong: &dyn Fn(&str, String) -> Mistake,
+    plan: &Plan,
+    source: Source,
 ) -> Result<Wanted, Mistake> {
     // Where a key is, if it is anywhere.
-    let place = |key: &str| match own.contains_key(key) || !defaults.contains_key(key) {
-        true => format!("device.{index}.{key}"),
-        false => format!("defaults.{key}"),
+    let place = |key: Option<&str>| match key {
+        None => format!("device.{index}"),
+        Some(key) if own.contains_key(key) || !defaults.contains_key(key) => {
+            format!("device.{index}.{key}")
+        }
+        Some(key) => format!("defaults.{key}"),
     };
-    let mut merged = defaults.clone();
+    let mut merged = pool::without_opposites(defaults, own);
     merged.extend(own.clone());
-    let mut words = BTreeMap::new();
-    for (key, value) in &merged {
-        let known = keys::check(key).map(|()| word(value));
-        let value = known.and_then(|word| {
-            word.ok_or_else(|| {
-                format!(
-                    "{key}: neither text nor a number; write it as the option of pollux serve is"
-                )
-            })
-        });
-        words.insert(
-            key.clone(),
-            value.map_err(|reason| wrong(&place(key), reason))?,
-        );
-    }
-    keys::device(&words).map_err(|WrongKey { key, reason }| {
-        let at = key.map_or_else(|| format!("device.{index}"), |key| place(&key));
-        wrong(&at, reason)
-    })
+    let wrong = |WrongKey { key, reason }| source.wrong(&place(key.as_deref()), reason);
+    let words = words(&merged, &keys::DEVICE).map_err(wrong)?;
+    let wanted = keys::device(&words).map_err(wrong)?;
+    let pool = wanted.options.pool.as_deref();
+    let known = pool.map_or(Ok(()), |pool| pool::check(pool, &plan.pools));
+    known.map_err(|reason| source.wrong(&place(Some("pool")), reason))?;
+    Ok(wanted)
+}
+
+/// Returns the values of a table, which has `keys`, as they would stand on a command line.
+fn words(table: &Table, keys: &Keys) -> Result<BTreeMap<String, String>, WrongKey> {
+    let word = |(key, value): (&String, &Value)| {
+        let wrong = |reason: String| WrongKey {
+            key: Some(key.clone()),
+            reason,
+        };
+        keys.check(key).map_err(wrong)?;
+        let word = word(value).ok_or_else(|| {
+            wrong(format!(
+                "{key}: neither text nor a number; write it as the option of pollux serve is"
+            ))
+        })?;
+        Ok((key.clone(), word))
+    };
+    table.iter().map(word).collect()
 }
 
 /// Returns a value as it would stand on a command line.

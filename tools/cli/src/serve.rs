@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use pollux_control::api::{ApiOptions, ReadDevice, Token};
-use pollux_control::daemon::{DaemonError, Event, Reload, ServeRequest, Wanted, serve};
+use pollux_control::daemon::{DaemonError, Event, Plan, Reload, ServeRequest, serve};
 use pollux_control::sandbox::Sandbox;
 use pollux_dataplane::backend::{DiskError, FileError};
 
@@ -17,7 +17,7 @@ use crate::output::{Runtime, finish, line};
 
 mod device;
 
-pub(crate) use device::DeviceArgs;
+pub(crate) use device::{DeviceArgs, PollArgs};
 
 const EXAMPLE: &str =
     "Example: pollux serve --name d0 --backend null,size=8G --queues 2 --cpus 2,3 \
@@ -68,7 +68,7 @@ pub(crate) struct ServeArgs {
     #[command(flatten)]
     device: DeviceArgs,
     /// Serve what this file names, TOML: many devices, read anew at SIGHUP and by `pollux reload`; see `pollux config`
-    #[arg(long, value_name = "FILE", conflicts_with = "DeviceArgs")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["DeviceArgs", "PollArgs"])]
     config: Option<PathBuf>,
     /// Say whether the configuration is sound, and serve nothing
     #[arg(long, requires = "config")]
@@ -127,19 +127,19 @@ pub(crate) fn main(args: ServeArgs) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let devices = match &config {
-        Some(path) => config::read(path).map_err(|e| e.to_string()),
-        None => one(device).map(|wanted| vec![wanted]),
+    let plan = match &config {
+        Some(path) => config::plan(path).map_err(|e| e.to_string()),
+        None => one(device),
     };
-    let devices = match devices {
-        Ok(devices) => devices,
+    let plan = match plan {
+        Ok(plan) => plan,
         Err(reason) => {
             eprintln!("pollux: {reason}");
             return ExitCode::from(2);
         }
     };
     if check {
-        let count = devices.len();
+        let count = plan.devices.len();
         line(format_args!(
             "sound: {count} device{}",
             if count == 1 { "" } else { "s" }
@@ -147,7 +147,7 @@ pub(crate) fn main(args: ServeArgs) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let request = ServeRequest {
-        devices,
+        plan,
         runtime_dir: runtime.runtime_dir,
         takeover,
         sandbox: match sandbox {
@@ -162,7 +162,7 @@ pub(crate) fn main(args: ServeArgs) -> ExitCode {
             read_device: config.as_ref().map(|_| keys::read_device as ReadDevice),
         },
         reload: config.map(|path| -> Reload {
-            Box::new(move || config::read(&path).map_err(|e| e.to_string()))
+            Box::new(move || config::plan(&path).map_err(|e| e.to_string()))
         }),
     };
     let watch = |event: &Event| match json {
@@ -179,7 +179,7 @@ pub(crate) fn main(args: ServeArgs) -> ExitCode {
 }
 
 /// Returns the device that the command line describes.
-fn one(device: DeviceArgs) -> Result<Wanted, String> {
+fn one(device: DeviceArgs) -> Result<Plan, String> {
     let required = [
         ("--name <NAME>", device.name.is_none()),
         ("--backend <BACKEND>", device.backend.is_none()),
@@ -192,7 +192,17 @@ fn one(device: DeviceArgs) -> Result<Wanted, String> {
             missing.join(" ")
         ));
     }
-    device.wanted(BTreeMap::new()).map_err(|(_, reason)| reason)
+    let wanted = device.wanted(BTreeMap::new());
+    let wanted = wanted.map_err(|(_, reason)| reason)?;
+    if let Some(pool) = &wanted.options.pool {
+        return Err(format!(
+            "pool {pool}: pools are described in a configuration; name it with --config"
+        ));
+    }
+    Ok(Plan {
+        pools: Vec::new(),
+        devices: vec![wanted],
+    })
 }
 
 fn is_about_options(error: &pollux_control::device::ServeError) -> bool {

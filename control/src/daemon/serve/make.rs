@@ -12,10 +12,15 @@ use crate::device::Prepared;
 use crate::vdpa::{self, Attached, Driver};
 
 impl Daemon {
-    /// Checks what is wanted and opens its disk. Nothing is made yet.
-    pub(super) fn prepare(&self, wanted: &Wanted) -> Result<Prepared, DaemonError> {
+    /// Checks what is wanted and opens its disk; threads of its own keep off those CPUs `taken`, if they can. Nothing is made
+    /// yet.
+    pub(super) fn prepare(
+        &self,
+        wanted: &Wanted,
+        taken: &[usize],
+    ) -> Result<Prepared, DaemonError> {
         let options = wanted.options.clone();
-        Ok(Prepared::new(options, &self.folder, self.confined)?)
+        Ok(Prepared::new(options, &self.folder, &self.crew, taken)?)
     }
 
     /// Makes the device, or takes it over. Nothing is left behind on failure.
@@ -33,6 +38,7 @@ impl Daemon {
             left = Client::new(&self.folder).hand_over(name.as_str())?;
         }
         let claim = Claim::new(&self.folder, &name)?;
+        let cpus = device.cpus().to_vec();
         let control = device.spawn()?;
         drop(urgency);
         let event = match control.is_taken_over() {
@@ -52,6 +58,7 @@ impl Daemon {
             claim,
             keys,
             is_configured: true,
+            cpus,
         });
         Ok(event)
     }

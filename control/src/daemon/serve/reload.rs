@@ -8,13 +8,14 @@ use utoipa::ToSchema;
 use vduse::Name;
 
 use super::make::failed;
-use super::{Daemon, DaemonError, Event, Wanted};
+use super::{Daemon, DaemonError, Event, Plan, Wanted};
 use crate::api::Served;
+use crate::device::PoolOptions;
 
 /// Reads what is to be served, or says on one line why it cannot.
-pub type Reload = Box<dyn FnMut() -> Result<Vec<Wanted>, String> + Send>;
+pub type Reload = Box<dyn FnMut() -> Result<Plan, String> + Send>;
 
-/// What came of a reload: names of devices.
+/// What came of a reload: names of devices, and of pools where it says so.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Reloaded {
     /// New ones, which are served now.
@@ -35,10 +36,13 @@ impl Daemon {
                 "this daemon has no configuration: start it with pollux serve --config FILE".into(),
             );
         };
-        let wanted = read()?;
+        let Plan { pools, devices } = read()?;
         self.service.reloads();
         let mut reloaded = Reloaded::default();
-        let is_wanted = |name: &Name| wanted.iter().any(|wanted| wanted.options.name == *name);
+        for pool in pools {
+            self.add_pool(pool, &mut reloaded);
+        }
+        let is_wanted = |name: &Name| devices.iter().any(|wanted| wanted.options.name == *name);
         let served = self.devices.iter().map(|device| device.name.clone());
         let gone: Vec<Name> = served.filter(|name| !is_wanted(name)).collect();
         for name in gone {
@@ -47,7 +51,7 @@ impl Daemon {
                 Err(reason) => drop(reloaded.failed.insert(name.to_string(), reason)),
             }
         }
-        for wanted in wanted {
+        for wanted in devices {
             let name = wanted.options.name.clone();
             match self.devices.iter_mut().find(|it| it.name == name) {
                 Some(device) => {
@@ -75,13 +79,31 @@ impl Daemon {
         Ok(reloaded)
     }
 
+    /// One that is not wanted any more stays: its threads sleep.
+    fn add_pool(&self, options: PoolOptions, reloaded: &mut Reloaded) {
+        let name = format!("pool {}", options.name);
+        match self.crew.add_pool(options) {
+            Ok(true) => {}
+            Ok(false) => {
+                tracing::warn!(
+                    "{name} changed, which takes effect when the daemon is started anew"
+                );
+                reloaded.changed.push(name);
+            }
+            Err(error) => {
+                tracing::error!("{error}");
+                reloaded.failed.insert(name, error.to_string());
+            }
+        }
+    }
+
     /// Serves and attaches one. It is served all the same if it cannot be attached.
     pub(super) fn add(
         &mut self,
         wanted: Wanted,
         watch: &mut impl FnMut(&Event),
     ) -> Result<(), DaemonError> {
-        let device = self.prepare(&wanted)?;
+        let device = self.prepare(&wanted, &self.taken_cpus())?;
         let event = self.make(device, wanted.keys)?;
         watch(&event);
         if let (Some(api), Some(device)) = (&self.api, self.devices.last()) {

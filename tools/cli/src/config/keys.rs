@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use clap::parser::ValueSource;
-use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};
+use clap::{ArgMatches, Command, CommandFactory, FromArgMatches, Parser};
 use pollux_control::daemon::Wanted;
 use pollux_toml::nearest;
 
+use super::pool::is_opposite;
 use crate::output::one_line;
 use crate::serve::DeviceArgs;
 
@@ -18,12 +19,14 @@ struct Line {
     device: DeviceArgs,
 }
 
-static KNOWN: LazyLock<Vec<String>> = LazyLock::new(|| {
-    let command = Line::command();
-    let arguments = command.get_arguments().filter_map(|it| it.get_long());
-    let keys = arguments.filter(|long| *long != "help");
-    keys.map(|long| long.replace('-', "_")).collect()
-});
+/// Those of a device.
+pub(super) static DEVICE: LazyLock<Keys> = LazyLock::new(Keys::of::<Line>);
+
+/// The keys that are the options of a command.
+pub(super) struct Keys {
+    command: Command,
+    known: Vec<String>,
+}
 
 /// What is wrong, and the key that is at fault, if it is a single one.
 #[derive(Debug)]
@@ -32,65 +35,90 @@ pub(super) struct WrongKey {
     pub(super) reason: String,
 }
 
+impl Keys {
+    pub(super) fn of<L: CommandFactory>() -> Self {
+        let mut command = L::command();
+        // Once, since it takes longer than reading a device does.
+        command.build();
+        let arguments = command.get_arguments().filter_map(|it| it.get_long());
+        let keys = arguments.filter(|long| *long != "help");
+        let known = keys.map(|long| long.replace('-', "_")).collect();
+        Self { command, known }
+    }
+
+    /// Says what is wrong with a key that there is not.
+    pub(super) fn check(&self, key: &str) -> Result<(), String> {
+        if self.known.iter().any(|it| it == key) {
+            return Ok(());
+        }
+        let near = nearest(key, self.known.iter().map(String::as_str));
+        let near = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+        Err(format!("unknown key `{key}`{near}"))
+    }
+
+    /// Reads `words`, whose keys are known, as a command line.
+    pub(super) fn matches(&self, words: &BTreeMap<String, String>) -> Result<ArgMatches, WrongKey> {
+        let options = words.iter();
+        let options = options.map(|(key, word)| format!("--{}={word}", key.replace('_', "-")));
+        let line = std::iter::once("pollux".to_owned()).chain(options);
+        let matches = self.command.clone().try_get_matches_from(line);
+        matches.map_err(|error| {
+            let (key, reason) = in_keys(&one_line(&error.render().to_string()));
+            WrongKey { key, reason }
+        })
+    }
+
+    /// Returns every key whose value is from where `is_meant` says.
+    pub(super) fn values(
+        &self,
+        matches: &ArgMatches,
+        is_meant: impl Fn(ValueSource) -> bool,
+    ) -> BTreeMap<String, String> {
+        let raw = |key: &String| {
+            let source = matches.value_source(key);
+            source.filter(|source| is_meant(*source))?;
+            let words = matches.get_raw(key)?.map(|word| word.to_string_lossy());
+            Some(words.collect::<Vec<_>>().join(","))
+        };
+        let keys = self.known.iter();
+        keys.filter_map(|key| Some((key.clone(), raw(key)?)))
+            .collect()
+    }
+}
+
 /// Returns the device that `words` describe.
 ///
 /// # Errors
 /// What is wrong, on one line.
 pub(crate) fn read_device(words: &BTreeMap<String, String>) -> Result<Wanted, String> {
-    words.keys().try_for_each(|key| check(key))?;
+    words.keys().try_for_each(|key| DEVICE.check(key))?;
     device(words).map_err(|wrong| wrong.reason)
-}
-
-/// Says what is wrong with a key that there is not.
-pub(super) fn check(key: &str) -> Result<(), String> {
-    if KNOWN.iter().any(|it| it == key) {
-        return Ok(());
-    }
-    let near = nearest(key, KNOWN.iter().map(String::as_str));
-    let near = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
-    Err(format!("unknown key `{key}`{near}"))
 }
 
 /// Returns the device that `words`, whose keys are known, describe.
 pub(super) fn device(words: &BTreeMap<String, String>) -> Result<Wanted, WrongKey> {
-    let wrong = |key: Option<String>, reason: String| WrongKey { key, reason };
-    let options = words.iter();
-    let options = options.map(|(key, word)| format!("--{}={word}", key.replace('_', "-")));
-    let line = std::iter::once("pollux".to_owned()).chain(options);
-    let matches = Line::command().try_get_matches_from(line);
-    let matches = matches.map_err(|error| {
-        let (key, reason) = in_keys(&one_line(&error.render().to_string()));
-        wrong(key, reason)
-    })?;
+    let wrong = |key: Option<&str>, reason: String| WrongKey {
+        key: key.map(Into::into),
+        reason,
+    };
+    let matches = DEVICE.matches(words)?;
+    let mut keys = DEVICE.values(&matches, |_| true);
+    if keys.contains_key("pool") {
+        keys.retain(|key, _| !is_opposite(key));
+    }
     let args = DeviceArgs::from_arg_matches(&matches);
     let args = args.map_err(|error| wrong(None, error.to_string()))?;
     let wanted = args
-        .wanted(values(&matches, |_| true))
-        .map_err(|(key, reason)| wrong(Some(key.to_owned()), reason))?;
-    let checked = wanted.options.check();
+        .wanted(keys)
+        .map_err(|(key, reason)| wrong(Some(key), reason))?;
+    let checked = wanted.options.check(&[]);
     checked.map_err(|error| wrong(None, error.to_string()))?;
     Ok(wanted)
 }
 
-/// Returns the keys that a command line has, without those whose value is the default.
+/// Returns the keys of a device that a command line has, without those whose value is the default.
 pub(crate) fn given(matches: &ArgMatches) -> BTreeMap<String, String> {
-    values(matches, |source| source == ValueSource::CommandLine)
-}
-
-/// Returns every key whose value is from where `is_meant` says.
-fn values(
-    matches: &ArgMatches,
-    is_meant: impl Fn(ValueSource) -> bool,
-) -> BTreeMap<String, String> {
-    let raw = |key: &String| {
-        let source = matches.value_source(key);
-        source.filter(|source| is_meant(*source))?;
-        let words = matches.get_raw(key)?.map(|word| word.to_string_lossy());
-        Some(words.collect::<Vec<_>>().join(","))
-    };
-    let keys = KNOWN.iter();
-    keys.filter_map(|key| Some((key.clone(), raw(key)?)))
-        .collect()
+    DEVICE.values(matches, |source| source == ValueSource::CommandLine)
 }
 
 /// Returns the first key that clap's `message` names, and the message with keys for options.

@@ -1,5 +1,7 @@
 //! What is understood, and what is said of what is not.
 
+use pollux_dataplane::worker::PollMode;
+
 use super::*;
 
 const SOUND: &str = "# two disks
@@ -18,6 +20,10 @@ backend = \"ram,size=1M\"
 queue_size = 128
 cpus = [0]
 ";
+
+fn devices(file: &str, text: &str) -> Result<Vec<Wanted>, Mistake> {
+    understand(file, text).map(|(_, plan)| plan.devices)
+}
 
 fn refused(from: &str, to: &str) -> String {
     let text = SOUND.replace(from, to);
@@ -38,13 +44,11 @@ fn a_device_has_its_own_keys_before_the_defaults() {
 
 #[test]
 fn what_is_shown_means_the_same() {
-    let first = devices("a.toml", &SOUND.replace("d1", "007")).unwrap();
-    let device = first.iter().map(|wanted| typed(&wanted.keys)).collect();
-    let defaults = Table::new();
-    let text = pollux_toml::to_string(&Document { defaults, device });
+    let (document, first) = understand("a.toml", &SOUND.replace("d1", "007")).unwrap();
+    let text = pollux_toml::to_string(&document);
     let again = devices("again", &text).unwrap_or_else(|e| panic!("{e}: {text}"));
     let keys = |wanted: &[Wanted]| wanted.iter().map(|it| it.keys.clone()).collect::<Vec<_>>();
-    assert_eq!(keys(&first), keys(&again));
+    assert_eq!(keys(&first.devices), keys(&again));
 }
 
 #[test]
@@ -126,7 +130,7 @@ fn an_empty_file_is_no_configuration() {
             .contains("half-written")
     );
     std::fs::write(&path, "# nothing yet\n").unwrap();
-    assert!(read(&path).unwrap().is_empty());
+    assert!(plan(&path).unwrap().devices.is_empty());
     let absent = read(&folder.path().join("none")).unwrap_err().to_string();
     assert!(
         absent.contains("none: ") && absent.contains("name the file"),
@@ -157,4 +161,75 @@ fn the_packages_file_and_the_manuals_example_are_sound() {
     let (example, _) = example.split_once(".EE").unwrap();
     let example = example.replace("cpus = \"2,3\"", "cpus = \"0,1\"");
     assert_eq!(devices("a", &example).unwrap().len(), 2);
+}
+
+const POOLED: &str = "[defaults]
+poll = \"busy\"
+
+[[pool]]
+name = \"small\"
+cpus = [0]
+poll = \"event\"
+
+[[device]]
+name = \"d0\"
+backend = \"null,size=1G\"
+pool = \"small\"
+
+[[device]]
+name = \"d1\"
+backend = \"null,size=1G\"
+";
+
+#[test]
+fn a_device_in_a_pool_leaves_waiting_to_it() {
+    let (document, plan) = understand("a.toml", POOLED).unwrap();
+    assert_eq!(plan.pools[0].cpus, [0]);
+    assert_eq!(plan.pools[0].mode, PollMode::Event);
+    // A default that only a thread of its own can have is for the other device.
+    assert!(!plan.devices[0].keys.contains_key("poll"));
+    assert_eq!(plan.devices[1].keys["poll"], "busy");
+    // Shown and read again, nothing is otherwise.
+    let text = pollux_toml::to_string(&document);
+    let (_, again) = understand("again", &text).unwrap_or_else(|e| panic!("{e}: {text}"));
+    assert_eq!(again.pools, plan.pools);
+    assert_eq!(again.devices[0].keys, plan.devices[0].keys);
+}
+
+#[test]
+fn mistakes_about_pools_are_placed() {
+    for (from, to, expected) in [
+        (
+            "pool = \"small\"",
+            "pool = \"smal\"",
+            "a.toml:12:1: no pool 'smal'; did you mean 'small'?",
+        ),
+        ("cpus = [0]\n", "", "a.toml:4:1: no cpus: "),
+        ("name = \"small\"\n", "", "a.toml:4:1: no name: "),
+        (
+            "cpus = [0]",
+            "cpus = [999]",
+            "a.toml:6:1: CPU 999 does not exist",
+        ),
+        (
+            "cpus = [0]",
+            "cpu = [0]",
+            "a.toml:6:1: unknown key `cpu`; did you mean `cpus`?",
+        ),
+        (
+            "pool = \"small\"",
+            "pool = \"small\"\ncpus = [0]",
+            "cannot be used with",
+        ),
+        (
+            "[[device]]\nname = \"d1\"",
+            "[[pool]]\nname = \"small\"\ncpus = [0]\n[[device]]\nname = \"d1\"",
+            "pool small is described twice",
+        ),
+    ] {
+        let text = POOLED.replacen(from, to, 1);
+        assert_ne!(text, POOLED, "{from} is not there");
+        let said = understand("a.toml", &text).expect_err(to).to_string();
+        assert!(said.contains(expected), "{said}");
+    }
 }

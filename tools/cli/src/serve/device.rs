@@ -38,12 +38,11 @@ pub(crate) struct DeviceArgs {
     /// CPUs of the threads, one a queue, such as 2,3 or 2-3 [default: the last ones]
     #[arg(long, value_name = "LIST")]
     cpus: Option<String>,
-    /// How threads wait for requests
-    #[arg(long, value_enum, default_value_t = Poll::Adaptive)]
-    poll: Poll,
-    /// Time that an adaptive thread polls after the last request before it sleeps
-    #[arg(long, default_value_t = 50, value_name = "MICROSECONDS")]
-    poll_us: u64,
+    /// Share the threads of this [[pool]] of the configuration, with other devices
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["cpus", "poll", "poll_us"])]
+    pool: Option<String>,
+    #[command(flatten)]
+    poll: PollArgs,
     /// Time that an interrupt may be held while more completions are on their way; 0 for not at all
     #[arg(long, default_value_t = 500, value_name = "MICROSECONDS")]
     irq_hold_us: u64,
@@ -77,6 +76,27 @@ pub(crate) struct DeviceArgs {
     /// Size of that memory, 16M to 1G [default: 64M]
     #[arg(long, value_parser = parse_size, value_name = "SIZE")]
     bounce_size: Option<u64>,
+}
+
+/// How threads wait.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct PollArgs {
+    /// How threads wait for requests
+    #[arg(long, value_enum, default_value_t = Poll::Adaptive)]
+    poll: Poll,
+    /// Time that an adaptive thread polls after the last request before it sleeps
+    #[arg(long, default_value_t = 50, value_name = "MICROSECONDS")]
+    poll_us: u64,
+}
+
+impl PollArgs {
+    pub(crate) fn mode(self) -> PollMode {
+        match self.poll {
+            Poll::Busy => PollMode::Busy,
+            Poll::Adaptive => PollMode::Adaptive(Duration::from_micros(self.poll_us)),
+            Poll::Event => PollMode::Event,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -114,11 +134,8 @@ impl DeviceArgs {
             queue_size: self.queue_size,
             ring_features: self.features,
             cpus: cpus.map_err(|e| ("cpus", e.to_string()))?,
-            mode: match self.poll {
-                Poll::Busy => PollMode::Busy,
-                Poll::Adaptive => PollMode::Adaptive(Duration::from_micros(self.poll_us)),
-                Poll::Event => PollMode::Event,
-            },
+            pool: self.pool,
+            mode: self.poll.mode(),
             interrupt_hold: Duration::from_micros(self.irq_hold_us),
             interrupt_cpus: self.irq_cpus,
             latency_sample: self.latency_sample,

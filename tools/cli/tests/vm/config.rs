@@ -45,12 +45,22 @@ fn node(name: &str) -> String {
     shown["node"].as_str().expect("it is attached").to_owned()
 }
 
-/// Returns what process `pid` has in memory.
+/// Returns what process `pid` has in memory of its own: disks and bounce pages are files.
 fn memory_kib(pid: i32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it lives");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"));
     let word = line.and_then(|line| line.split_whitespace().next());
     word.and_then(|kib| kib.parse().ok()).expect(&status)
+}
+
+/// Returns the names of the threads of process `pid`.
+fn threads(pid: i32) -> Vec<String> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("it lives");
+    let names =
+        tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    names.map(|name| name.trim().to_owned()).collect()
 }
 
 /// Returns the CPU time of process `pid` (proc_pid_stat(5), in hundredths of a second).
@@ -116,6 +126,15 @@ fn a_device_that_cannot_be_served_leaves_the_others_alone_and_all_are_taken_over
         next.stop();
         assert_eq!(leftovers(), [""; 0]);
     });
+}
+
+/// Has the configuration describe disks of memory with these names, all on one thread of CPU 1.
+fn describe_pool(names: &[String]) {
+    describe(names);
+    let text = std::fs::read_to_string(FILE).expect("it was written");
+    let text = text.replacen("[defaults]", "[defaults]\npool = \"small\"", 1);
+    let pool = "[[pool]]\nname = \"small\"\ncpus = \"1\"\n";
+    std::fs::write(FILE, text + pool).expect("a file in /tmp");
 }
 
 #[test]
@@ -184,32 +203,77 @@ fn a_daemon_that_is_told_to_end_during_a_reload_ends() {
 }
 
 #[test]
-fn many_devices_are_served_by_one_daemon() {
+fn many_devices_share_one_worker() {
     // What the time limit of all tests allows; 256 is the most.
     const DEVICES: usize = 32;
     in_guest(|| {
         let count = std::env::var("POLLUX_TEST_DEVICES")
             .map_or(DEVICES, |it| it.parse().expect("a number"));
         let all: Vec<String> = (0..count).map(|number| format!("d{number}")).collect();
-        describe(&all);
-        let begun = Instant::now();
+        describe_pool(&all[..1]);
         let mut daemon = serve("d0");
+        daemon.until_events("attached", 1);
+        let mut added_ms = Vec::new();
+        for some in 2..=count {
+            let name = &all[some - 1];
+            let backend = format!("ram,size=8M,path=/tmp/config-{name}");
+            let begun = Instant::now();
+            pollux(&[
+                "add",
+                name,
+                "--backend",
+                &backend,
+                "--attach",
+                "virtio",
+                "--pool",
+                "small",
+            ])
+            .succeeded();
+            added_ms.push(begun.elapsed().as_millis());
+        }
         daemon.until_events("attached", count);
-        eprintln!(
-            "{count} devices attached after {:.1} s",
-            begun.elapsed().as_secs_f64()
+        // Only what is in the configuration is taken over.
+        describe_pool(&all);
+        pollux(&["reload"]).succeeded();
+        assert_eq!(daemon.events("stopped").len(), 0);
+        let threads = threads(daemon.pid());
+        let workers = threads.iter().filter(|name| name.starts_with("small/"));
+        assert_eq!(workers.count(), 1, "{threads:?}");
+        assert!(
+            !threads.iter().any(|name| name.contains("/vq")),
+            "{threads:?}"
         );
-        for name in [0, count / 2, count - 1].map(|place| &all[place]) {
+        let last = &added_ms[added_ms.len().saturating_sub(8)..];
+        eprintln!(
+            "added in ms, the 2nd on: {:?}, the last: {last:?}",
+            &added_ms[..8]
+        );
+        let verified = match std::env::var("POLLUX_TEST_DEVICES") {
+            Ok(_) => (0..count).collect(),
+            Err(_) => vec![0, count / 2, count - 1],
+        };
+        for name in verified.into_iter().map(|place| &all[place]) {
             Fio::verify(disk(name).node(), "4k", 4, "256k").run();
         }
         let memory = memory_kib(daemon.pid());
         let most = (64 << 10) + (count as u64) * (1 << 10);
         assert!(memory < most, "{memory} KiB of at most {most}");
         let (before, from) = (cpu_seconds(daemon.pid()), Instant::now());
-        std::thread::sleep(std::time::Duration::from_secs(3));
+        std::thread::sleep(std::time::Duration::from_secs(5));
         let share = (cpu_seconds(daemon.pid()) - before) / from.elapsed().as_secs_f64();
         eprintln!("{memory} KiB, {:.1} % of a CPU while idle", share * 100.0);
-        daemon.stop();
+        // Two at once, and one that goes meanwhile; then a daemon that is killed.
+        let loads =
+            [0, 1].map(|place| Fio::verify(disk(&all[place]).node(), "4k", 8, "1M").start());
+        describe_pool(&all[..count - 1]);
+        pollux(&["reload"]).succeeded();
+        daemon.kill();
+        let mut next = serve("d0");
+        next.until_events("taken_over", count - 1);
+        for load in loads {
+            load.wait(3 * PATIENCE).succeeded();
+        }
+        next.stop();
         assert_eq!(leftovers(), [""; 0]);
     });
 }
