@@ -54,6 +54,7 @@ pub(crate) fn device() -> DeviceSnapshot {
         driver: Some("virtio".into()),
         node: Some("/dev/vda".into()),
         mode: "adaptive".into(),
+        pool: None,
         msg_timeout_s: Some(30),
         io_timeout_s: None,
         taken_over: false,

@@ -30,6 +30,9 @@ pub struct DeviceSnapshot {
     pub node: Option<String>,
     /// How workers wait: `busy`, `adaptive` or `event`.
     pub mode: String,
+    /// The pool whose threads serve its queues; none for threads of their own.
+    #[serde(default)]
+    pub pool: Option<String>,
     /// Seconds that the kernel waits for an answer before it gives the device up, and that a daemon that was killed
     /// may be gone for; 0 for ever.
     pub msg_timeout_s: Option<u32>,

@@ -321,6 +321,7 @@ impl ControlThread {
             node: attached
                 .and_then(|attached| attached.node)
                 .map(|node| node.display().to_string()),
+            pool: self.options.pool.clone(),
             mode: match self.options.mode {
                 PollMode::Busy => "busy",
                 PollMode::Adaptive(_) => "adaptive",

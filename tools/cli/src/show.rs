@@ -4,9 +4,11 @@ use std::process::ExitCode;
 
 use clap::Args;
 use pollux_control::api::ClientError;
-use pollux_control::device::{DeviceSnapshot, QueueState, QueueStats, UmemKind};
+use pollux_control::device::{DeviceSnapshot, QueueState, QueueStats, UmemKind, queue_map};
 
 use crate::output::{Runtime, finish, json, line, size, table};
+
+mod map;
 
 /// Lists every served device
 #[derive(Debug, Args)]
@@ -21,10 +23,15 @@ pub(crate) struct ListArgs {
 
 /// Shows one device: its state, its driver, its queues
 #[derive(Debug, Args)]
-#[command(after_help = "Example: pollux status d0")]
+#[command(after_help = "Example: pollux status d0
+Example: pollux status --map")]
 pub(crate) struct StatusArgs {
-    /// The device
-    name: String,
+    /// The device; every one with --map
+    #[arg(required_unless_present = "map")]
+    name: Option<String>,
+    /// Show on which CPUs the requests of each queue are submitted, served and returned
+    #[arg(long)]
+    map: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -87,23 +94,28 @@ pub(crate) fn list(args: &ListArgs) -> ExitCode {
 }
 
 pub(crate) fn status(args: &StatusArgs) -> ExitCode {
-    show(
-        args.runtime.client().show(&args.name),
-        args.json,
-        |device| {
-            draw_device(device);
-            let mut table = table(["QUEUE", "CPU", "STATE", "REASON"]);
-            for queue in &device.queues {
-                table.add_row([
-                    queue.index.to_string(),
-                    queue.cpu.to_string(),
-                    state(queue.state).into(),
-                    queue.fault.clone().unwrap_or_else(|| "-".into()),
-                ]);
-            }
-            line(table);
-        },
-    )
+    let client = args.runtime.client();
+    let Some(name) = args.name.as_ref().filter(|_| !args.map) else {
+        let devices = match &args.name {
+            Some(name) => client.show(name).map(|device| vec![device]),
+            None => client.list(),
+        };
+        let maps = devices.map(|all| all.iter().flat_map(queue_map).collect::<Vec<_>>());
+        return show(maps, args.json, |maps| map::draw(maps));
+    };
+    show(client.show(name), args.json, |device| {
+        draw_device(device);
+        let mut table = table(["QUEUE", "CPU", "STATE", "REASON"]);
+        for queue in &device.queues {
+            table.add_row([
+                queue.index.to_string(),
+                queue.cpu.to_string(),
+                state(queue.state).into(),
+                queue.fault.clone().unwrap_or_else(|| "-".into()),
+            ]);
+        }
+        line(table);
+    })
 }
 
 fn draw_device(device: &DeviceSnapshot) {
@@ -126,7 +138,13 @@ fn draw_device(device: &DeviceSnapshot) {
         "node      {}",
         device.node.as_deref().unwrap_or("-")
     ));
-    line(format_args!("polling   {}", device.mode));
+    match &device.pool {
+        Some(pool) => line(format_args!(
+            "polling   {}, on threads of pool {pool}",
+            device.mode
+        )),
+        None => line(format_args!("polling   {}", device.mode)),
+    }
     let protocol = [
         &[format!("API {}", device.api_version)],
         &device.protocol_features[..],

@@ -196,6 +196,7 @@ impl VhostUserThread {
             features: session.features.bits(),
             driver: Some("vhost-user".into()),
             node: Some(self.socket.path().display().to_string()),
+            pool: self.options.pool.clone(),
             mode: match self.options.mode {
                 PollMode::Busy => "busy",
                 PollMode::Adaptive(_) => "adaptive",

@@ -243,6 +243,19 @@ fn many_devices_share_one_worker() {
             !threads.iter().any(|name| name.contains("/vq")),
             "{threads:?}"
         );
+        let map = pollux(&["status", "d0", "--map", "--json"]).succeeded();
+        let map: serde_json::Value = serde_json::from_str(&map).expect(&map);
+        assert_eq!(
+            (&map[0]["pool"], &map[0]["worker_cpu"]),
+            (&"small".into(), &1.into())
+        );
+        for cpus in ["submit_cpus", "interrupt_cpus"] {
+            assert_ne!(
+                map[0][cpus].as_array().map_or(0, Vec::len),
+                0,
+                "{cpus}: {map}"
+            );
+        }
         let last = &added_ms[added_ms.len().saturating_sub(8)..];
         eprintln!(
             "added in ms, the 2nd on: {:?}, the last: {last:?}",
