@@ -42,8 +42,8 @@ const WAKE: u64 = 1;
 /// How often workers are looked after.
 const WATCH_POLL_MS: u8 = 250;
 
-/// How often those are looked after that were all asleep the last time: a daemon may have hundreds of idle devices.
-pub(super) const ASLEEP_POLL_MS: u16 = 1000;
+/// How often those are looked after that were all idle the last time: a daemon may have hundreds of such devices.
+pub(super) const IDLE_POLL_MS: u16 = 1000;
 
 /// What can happen to a control thread.
 enum Event {
@@ -186,8 +186,8 @@ impl ControlThread {
             EpollTimeout::from(READY_POLL_MS)
         } else if self.waiting.is_some() {
             EpollTimeout::from(SLOW_POLL_MS)
-        } else if self.workers.are_asleep() {
-            EpollTimeout::from(ASLEEP_POLL_MS)
+        } else if self.workers.are_idle() {
+            EpollTimeout::from(IDLE_POLL_MS)
         } else if follows && !self.interrupts.is_empty() {
             EpollTimeout::from(SLOW_POLL_MS)
         } else if self.workers.need_watch() {

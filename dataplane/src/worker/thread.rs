@@ -100,7 +100,13 @@ pub struct Asleep {
 impl Asleep {
     /// Returns whether it does. Should it wake just now, that is not seen.
     pub fn get(&self) -> bool {
-        self.thread.load(Ordering::Relaxed) && self.queue.load(Ordering::Relaxed)
+        self.thread.load(Ordering::Relaxed) && self.is_idle()
+    }
+
+    /// Returns whether nothing is in flight in its queue and a kick would tell of a request, though its thread may be awake
+    /// for others.
+    pub fn is_idle(&self) -> bool {
+        self.queue.load(Ordering::Relaxed)
     }
 }
 

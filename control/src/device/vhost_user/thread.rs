@@ -15,7 +15,7 @@ use pollux_dataplane::worker::PollMode;
 use tracing::{error, info, warn};
 use vhost::vhost_user::{BackendReqHandler, Error};
 
-use super::super::thread::ASLEEP_POLL_MS;
+use super::super::thread::IDLE_POLL_MS;
 use super::session::Session;
 use super::socket::Socket;
 use super::whole;
@@ -73,7 +73,7 @@ impl VhostUserThread {
         let mut frontend: Option<Frontend> = None;
         loop {
             let timeout = match &self.session().workers {
-                workers if workers.are_asleep() => EpollTimeout::from(ASLEEP_POLL_MS),
+                workers if workers.are_idle() => EpollTimeout::from(IDLE_POLL_MS),
                 workers if workers.need_watch() => EpollTimeout::from(WATCH_POLL_MS),
                 _ => EpollTimeout::NONE,
             };

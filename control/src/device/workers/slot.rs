@@ -108,9 +108,9 @@ impl Slot {
         self.serving || self.owed.is_some()
     }
 
-    /// Returns whether the worker sleeps with nothing in flight, and owes no answer.
-    pub(super) fn is_asleep(&self) -> bool {
-        self.owed.is_none() && self.worker.asleep.get()
+    /// Returns whether the worker waits for a kick with nothing in flight, and owes no answer.
+    pub(super) fn is_idle(&self) -> bool {
+        self.owed.is_none() && self.worker.asleep.is_idle()
     }
 
     /// Returns how many requests the driver keeps outstanding, as far as the worker knows.
