@@ -41,6 +41,7 @@ pub use latency::{LatencyBucket, LatencySnapshot};
 pub use leftover::{LeftoverError, remove_leftover};
 pub use moment::Moment;
 pub use options::{DEFAULT_RING_FEATURES, DeviceOptions, OptionsError, parse_ring_features};
+pub use pause::PauseError;
 pub use pool::{PoolError, PoolOptions};
 pub use queue_map::{QueueMap, queue_map};
 pub use resize::{ResizeError, Resized};

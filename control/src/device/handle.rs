@@ -19,7 +19,8 @@ use super::umem::Umem;
 use super::vhost_user;
 use super::workers::Workers;
 use super::{
-    Created, Crew, DeviceOptions, DeviceSnapshot, Disk, Moment, ResizeError, Resized, ServeError,
+    Created, Crew, DeviceOptions, DeviceSnapshot, Disk, Moment, PauseError, ResizeError, Resized,
+    ServeError,
 };
 use crate::sandbox::raised;
 use crate::vdpa::{self, AttachError, Attached, Driver};
@@ -40,6 +41,8 @@ pub(super) enum Ask {
     /// Be ready for an attach; answered with what is in its way.
     Renew(Sender<Result<(), ServeError>>),
     Leaving(bool),
+    Pause(Sender<Result<(), PauseError>>),
+    GoOn(Sender<Result<(), PauseError>>),
     /// Answer, which is all.
     Alive(Sender<()>),
     End,
@@ -68,10 +71,7 @@ impl Asker {
     /// Returns what the device looks like now; `None` when its control thread has ended or is busy
     /// with a worker that does not answer.
     pub fn snapshot(&self) -> Option<DeviceSnapshot> {
-        let (sender, receiver) = channel();
-        self.asks.send(Ask::Snapshot(sender)).ok()?;
-        let _ = self.wake.write(1);
-        receiver.recv_timeout(ANSWER_WAIT).ok()
+        self.ask(Ask::Snapshot)
     }
 
     /// Makes the disk `size_bytes` large, smaller than it is only with `force`; `None` when the control thread
@@ -81,15 +81,11 @@ impl Asker {
     ///
     /// [`ResizeError`], which says what size the disk has then.
     pub fn resize(&self, size_bytes: u64, force: bool) -> Option<Result<Resized, ResizeError>> {
-        let (answer, receiver) = channel();
-        let resize = Ask::Resize {
+        let answered = self.ask(|answer| Ask::Resize {
             size_bytes,
             force,
             answer,
-        };
-        self.asks.send(resize).ok()?;
-        let _ = self.wake.write(1);
-        let answered = receiver.recv_timeout(ANSWER_WAIT).ok()?;
+        })?;
         Some(answered.and_then(|(resized, file)| {
             // Here, where nobody waits: it takes as long as the storage needs for all that is unwritten.
             let synced = file.map_or(Ok(()), |file| file.sync_all());
@@ -97,6 +93,32 @@ impl Asker {
             synced.map_err(|reason| ResizeError::Sync { name, reason })?;
             Ok(resized)
         }))
+    }
+
+    /// Has the device stand still, with nothing in flight, until it is to [go on](Self::go_on), or its driver lets go of it;
+    /// `None` when the control thread does not say whether it does.
+    ///
+    /// # Errors
+    ///
+    /// [`PauseError`] when it is served on.
+    pub fn pause(&self) -> Option<Result<(), PauseError>> {
+        self.ask(Ask::Pause)
+    }
+
+    /// Has a device go on that was paused; `None` when the control thread does not say whether it does.
+    ///
+    /// # Errors
+    ///
+    /// [`PauseError`] for a device that cannot be paused.
+    pub fn go_on(&self) -> Option<Result<(), PauseError>> {
+        self.ask(Ask::GoOn)
+    }
+
+    fn ask<T>(&self, ask: impl FnOnce(Sender<T>) -> Ask) -> Option<T> {
+        let (answer, answered) = channel();
+        self.asks.send(ask(answer)).ok()?;
+        let _ = self.wake.write(1);
+        answered.recv_timeout(ANSWER_WAIT).ok()
     }
 
     /// Asks whether the control thread lives; it answers as soon as it has nothing else to do.

@@ -186,7 +186,7 @@ impl ControlThread {
                 continue;
             }
             match self.device.queue_info(index as u32) {
-                Ok(info) if info.ready && info.size > 0 && !self.suspended => {
+                Ok(info) if info.ready && info.size > 0 && !self.stands_still() => {
                     if !self.workers.resume(index, &self.table) {
                         self.workers.start(index, self.setup(&info), start);
                         started.push(index);
@@ -224,12 +224,20 @@ impl ControlThread {
         }
     }
 
+    fn stands_still(&self) -> bool {
+        self.suspended || self.paused
+    }
+
     /// Returns whether a queue may be set up and not be served.
     fn keeps_paused(&self) -> bool {
         self.suspended || self.recipe.protocol.tells_ready()
     }
 
     fn place_interrupts(&mut self, index: usize) {
+        // One that goes on has them placed, and what the driver chose is seen only the first time.
+        if self.interrupts.iter().any(|queue| queue.index() == index) {
+            return;
+        }
         let wanted = &self.options.interrupt_cpus;
         let cpus = self.workers.cpus();
         let is_held = !self.options.interrupt_hold.is_zero();
@@ -242,6 +250,7 @@ impl ControlThread {
         self.awaited.clear();
         self.ready_until = None;
         self.suspended = false;
+        self.paused = false;
         self.waiting = None;
         self.leaving = false;
         self.interrupts.clear();
@@ -254,6 +263,8 @@ impl ControlThread {
     }
 
     fn queue_state(&mut self, index: u32) -> Reply {
+        // Workers know where queues stand that they have.
+        self.go_on();
         let Some(state) = self.workers.state(index as usize, &self.table) else {
             return Reply::Failed;
         };

@@ -18,7 +18,7 @@ pub struct DeviceSnapshot {
     pub capacity_bytes: u64,
     /// The device status byte (VIRTIO 1.3, 2.1).
     pub status: u8,
-    /// What the status means: `reset`, `probing`, `running`, `suspended`, `refused` or `broken`.
+    /// What the status means: `reset`, `probing`, `running`, `suspended`, `paused`, `refused` or `broken`.
     pub state: String,
     /// Why the device is refused or broken.
     pub problem: Option<String>,

@@ -76,6 +76,8 @@ pub(super) struct ControlThread {
     pub(super) ready_until: Option<Instant>,
     /// The driver has suspended the device, until its reset.
     pub(super) suspended: bool,
+    /// A person has paused the device: workers have left the queues where they were.
+    pub(super) paused: bool,
     /// What to put in place of the bounce pages.
     pub(super) umem: Umem,
     /// How to start the queues once the driver has made its first request, before which that is not possible.
@@ -122,6 +124,7 @@ impl ControlThread {
             awaited: BTreeSet::new(),
             ready_until: None,
             suspended: false,
+            paused: false,
             umem: Umem::default(),
             waiting: None,
             problem: None,
@@ -249,6 +252,15 @@ impl ControlThread {
                     self.leaving = leaving
                         && vdpa::bound(&self.options.name)
                             .is_none_or(|bound| bound.driver == Driver::Virtio);
+                    if leaving {
+                        // It waits for what it has asked for.
+                        self.go_on();
+                    }
+                }
+                Ask::Pause(answer) => drop(answer.send(self.pause())),
+                Ask::GoOn(answer) => {
+                    self.go_on();
+                    let _ = answer.send(Ok(()));
                 }
                 Ask::Alive(answer) => drop(answer.send(())),
                 Ask::End => return Ok(true),
@@ -303,6 +315,7 @@ impl ControlThread {
             (true, _, _) => "broken",
             (false, Some(_), _) => "refused",
             (false, None, _) if self.suspended => "suspended",
+            (false, None, _) if self.paused => "paused",
             (false, None, status) if status.is_driver_ok() => "running",
             (false, None, status) if !status.has_driver() => "reset",
             _ => "probing",

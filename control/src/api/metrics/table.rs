@@ -75,11 +75,12 @@ const fn gauge(name: &'static str, source: Source, help: &'static str) -> Metric
     }
 }
 
-const DEVICE_STATES: [&str; 6] = [
+const DEVICE_STATES: [&str; 7] = [
     "reset",
     "probing",
     "running",
     "suspended",
+    "paused",
     "refused",
     "broken",
 ];

@@ -20,7 +20,9 @@ use super::session::Session;
 use super::socket::Socket;
 use super::whole;
 use crate::device::handle::Ask;
-use crate::device::{DeviceOptions, DeviceSnapshot, Disk, ResizeError, ServeError, UmemKind};
+use crate::device::{
+    DeviceOptions, DeviceSnapshot, Disk, PauseError, ResizeError, ServeError, UmemKind,
+};
 
 /// Whose event it is.
 const FRONTEND: u64 = 0;
@@ -176,6 +178,10 @@ impl VhostUserThread {
                     let _ = answer.send(Err(ServeError::VhostUser { name: name(), path }));
                 }
                 Ask::Leaving(_) => {}
+                Ask::Pause(answer) | Ask::GoOn(answer) => {
+                    let name = self.options.name.clone();
+                    let _ = answer.send(Err(PauseError::VhostUser(name)));
+                }
                 Ask::Alive(answer) => drop(answer.send(())),
                 Ask::End => return true,
             }
