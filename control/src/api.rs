@@ -13,6 +13,7 @@ mod health;
 mod level;
 mod membership;
 mod metrics;
+mod pause;
 mod refusal;
 mod router;
 #[cfg(test)]

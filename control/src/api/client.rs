@@ -170,8 +170,13 @@ impl Client {
     ///
     /// [`ClientError`] when no daemon serves it or the kernel refuses.
     pub fn detach(&self, name: &str) -> Result<(), ClientError> {
+        self.tell(name, "detach")
+    }
+
+    /// Has the daemon that serves the device `name` do something with it.
+    fn tell(&self, name: &str, verb: &str) -> Result<(), ClientError> {
         let (socket, _) = self.find(name)?;
-        let path = format!("/v1/devices/{name}/detach");
+        let path = format!("/v1/devices/{name}/{verb}");
         ask::<()>(&socket, Asked::post(&path, &()))?
             .ok_or_else(|| ClientError::Unknown { name: name.into() })
     }
@@ -190,6 +195,24 @@ impl Client {
             Err(ClientError::Unknown { .. }) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Has the device `name` stand still, with nothing in flight.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`] when no daemon serves it or it cannot be paused now.
+    pub fn pause(&self, name: &str) -> Result<(), ClientError> {
+        self.tell(name, "pause")
+    }
+
+    /// Has the device `name` go on.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`] when no daemon serves it or it cannot be paused.
+    pub fn resume(&self, name: &str) -> Result<(), ClientError> {
+        self.tell(name, "resume")
     }
 
     /// Makes the disk of the device `name` as large as `wanted` says.

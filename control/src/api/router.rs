@@ -9,7 +9,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::server::Api;
-use super::{ErrorBody, devices, health, level, membership, refusal, workers};
+use super::{ErrorBody, devices, health, level, membership, pause, refusal, workers};
 
 #[derive(OpenApi)]
 #[openapi(info(
@@ -31,6 +31,8 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(devices::detach))
         .routes(routes!(devices::hand_over))
         .routes(routes!(devices::resize))
+        .routes(routes!(pause::pause))
+        .routes(routes!(pause::resume))
         .routes(routes!(devices::reload))
         .routes(routes!(devices::metrics))
         .routes(routes!(openapi))

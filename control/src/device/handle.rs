@@ -42,7 +42,7 @@ pub(super) enum Ask {
     Renew(Sender<Result<(), ServeError>>),
     Leaving(bool),
     Pause(Sender<Result<(), PauseError>>),
-    GoOn(Sender<Result<(), PauseError>>),
+    Resume(Sender<Result<(), PauseError>>),
     /// Answer, which is all.
     Alive(Sender<()>),
     End,
@@ -95,7 +95,7 @@ impl Asker {
         }))
     }
 
-    /// Has the device stand still, with nothing in flight, until it is to [go on](Self::go_on), or its driver lets go of it;
+    /// Has the device stand still, with nothing in flight, until it is to [go on](Self::resume), or its driver lets go of it;
     /// `None` when the control thread does not say whether it does.
     ///
     /// # Errors
@@ -110,8 +110,8 @@ impl Asker {
     /// # Errors
     ///
     /// [`PauseError`] for a device that cannot be paused.
-    pub fn go_on(&self) -> Option<Result<(), PauseError>> {
-        self.ask(Ask::GoOn)
+    pub fn resume(&self) -> Option<Result<(), PauseError>> {
+        self.ask(Ask::Resume)
     }
 
     fn ask<T>(&self, ask: impl FnOnce(Sender<T>) -> Ask) -> Option<T> {

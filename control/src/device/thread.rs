@@ -258,7 +258,7 @@ impl ControlThread {
                     }
                 }
                 Ask::Pause(answer) => drop(answer.send(self.pause())),
-                Ask::GoOn(answer) => {
+                Ask::Resume(answer) => {
                     self.go_on();
                     let _ = answer.send(Ok(()));
                 }

@@ -16,6 +16,7 @@ mod membership;
 mod metrics;
 mod output;
 mod package;
+mod pause;
 mod reload;
 mod resize;
 mod serve;
@@ -45,6 +46,8 @@ enum Command {
     Top(top::TopArgs),
     Metrics(metrics::MetricsArgs),
     Resize(resize::ResizeArgs),
+    Pause(pause::PauseArgs),
+    Resume(pause::ResumeArgs),
     Reload(reload::ReloadArgs),
     LogLevel(log_level::LogLevelArgs),
     Config(config::ConfigArgs),
@@ -73,6 +76,8 @@ fn main() -> ExitCode {
         Command::Top(args) => top::main(&args),
         Command::Metrics(args) => metrics::main(&args),
         Command::Resize(args) => resize::main(&args),
+        Command::Pause(args) => pause::pause(&args),
+        Command::Resume(args) => pause::resume(&args),
         Command::Reload(args) => reload::main(&args),
         Command::LogLevel(args) => log_level::main(&args),
         Command::Config(args) => config::main(&args),

@@ -178,7 +178,7 @@ impl VhostUserThread {
                     let _ = answer.send(Err(ServeError::VhostUser { name: name(), path }));
                 }
                 Ask::Leaving(_) => {}
-                Ask::Pause(answer) | Ask::GoOn(answer) => {
+                Ask::Pause(answer) | Ask::Resume(answer) => {
                     let name = self.options.name.clone();
                     let _ = answer.send(Err(PauseError::VhostUser(name)));
                 }

@@ -24,6 +24,7 @@ mod hostile;
 mod leave;
 mod lifecycle;
 mod nvme_vfio;
+mod pause;
 mod power_cut;
 mod pressure;
 mod protocol;
