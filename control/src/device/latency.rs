@@ -1,5 +1,7 @@
 //! Latencies as others are told of them: percentiles, and counts that can be added and subtracted.
 
+use std::collections::BTreeMap;
+
 use pollux_dataplane::stats::Histogram;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -69,6 +71,31 @@ impl LatencyBucket {
         buckets
     }
 
+    /// Returns what was recorded after `before`, which is an earlier state of `now`.
+    pub fn since(now: &[Self], before: &[Self]) -> Vec<Self> {
+        let then = |bucket: &Self| {
+            let same = |it: &&Self| it.at_most_ns == bucket.at_most_ns;
+            before.iter().find(same).map_or(0, |it| it.count)
+        };
+        let fresh = now.iter().map(|bucket| Self {
+            count: bucket.count.saturating_sub(then(bucket)),
+            ..*bucket
+        });
+        fresh.filter(|bucket| bucket.count > 0).collect()
+    }
+
+    /// Returns what `all` have together, in ascending order.
+    pub fn together(all: impl IntoIterator<Item = Self>) -> Vec<Self> {
+        let mut counts = BTreeMap::new();
+        for bucket in all {
+            *counts.entry(bucket.at_most_ns).or_default() += bucket.count;
+        }
+        let buckets = counts.into_iter();
+        buckets
+            .map(|(at_most_ns, count)| Self { at_most_ns, count })
+            .collect()
+    }
+
     /// Returns the latency that the share `quantile` of `buckets` does not exceed, in nanoseconds; `None` of nothing.
     pub fn quantile(buckets: &[Self], quantile: f64) -> Option<u64> {
         let total: u64 = buckets.iter().map(|bucket| bucket.count).sum();
@@ -107,6 +134,20 @@ mod tests {
         ] {
             assert_eq!(two_digits(value), rounded);
         }
+    }
+
+    #[test]
+    fn what_two_moments_differ_by_is_what_was_recorded_in_between() {
+        let bucket = |at_most_ns, count| LatencyBucket { at_most_ns, count };
+        let (before, now) = (
+            [bucket(10, 3), bucket(20, 1)],
+            [bucket(10, 3), bucket(20, 5), bucket(30, 2)],
+        );
+        let since = LatencyBucket::since(&now, &before);
+        assert_eq!(since, [bucket(20, 4), bucket(30, 2)]);
+        assert_eq!(LatencyBucket::since(&now, &[]), now);
+        let together = LatencyBucket::together(before.into_iter().chain(since));
+        assert_eq!(together, now);
     }
 
     #[test]

@@ -34,8 +34,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 Enter shows the queues of the selected device, ? the other keys. Without a terminal it prints one table.
 
-P50 and P99 are the latency inside of the device since its worker started, and a device's are those of its slowest queue. \
-BUSY is the share of the workers' passes that found work.")]
+P50 and P99 are the latency inside of the device since the last sample. BUSY is the share of the workers' passes that \
+found work.")]
 pub(crate) struct TopArgs {
     /// Seconds from sample to sample, 0.1 to 3600
     #[arg(short, long, default_value = "1", value_name = "SECONDS", value_parser = seconds)]

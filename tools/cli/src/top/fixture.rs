@@ -21,12 +21,17 @@ fn queue(index: u16, requests: u64) -> QueueStats {
         "count": requests, "min": 200, "p50": 280 + u64::from(index), "p90": 400, "p99": 900,
         "p999": 1000, "max": 2000,
     });
+    let buckets = json!([
+        { "at_most_ns": 280 + u64::from(index), "count": requests - requests / 10 },
+        { "at_most_ns": 900, "count": requests / 10 },
+    ]);
     let queue = json!({
         "index": index, "cpu": index, "state": "running", "fault": null, "requests": requests,
         "bytes_read": requests * 2048, "bytes_written": requests * 2048, "errors": 0,
         "driver_faults": 0, "host_errors": {}, "backend_system_calls": 0, "backend_registered": 0,
         "backend_copied": 0, "polls_busy": requests, "polls_idle": requests * 3, "sleeps": 0,
         "kicks": 0, "interrupts": requests / 4, "latency_ns": latency,
+        "latency_buckets": buckets,
     });
     serde_json::from_value(queue).expect("a queue")
 }

@@ -1,6 +1,6 @@
 //! What happened between two samples: snapshots in, a row for each device out.
 
-use pollux_control::device::{DeviceSnapshot, LatencySnapshot, QueueState, QueueStats};
+use pollux_control::device::{DeviceSnapshot, LatencyBucket, QueueState, QueueStats};
 use serde::Serialize;
 
 /// What a device's state is called once no daemon shows it any more.
@@ -81,7 +81,7 @@ impl Rates {
     }
 }
 
-/// Latency inside of the device since the worker started, in nanoseconds; `None` before the first request.
+/// Latency inside of the device between two samples, in nanoseconds; `None` when there were no requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub(crate) struct Latency {
     pub(crate) p50_ns: Option<u64>,
@@ -89,19 +89,10 @@ pub(crate) struct Latency {
 }
 
 impl Latency {
-    fn of(snapshot: &LatencySnapshot) -> Self {
-        let known = |ns| (snapshot.count > 0).then_some(ns);
+    fn of(buckets: &[LatencyBucket]) -> Self {
         Self {
-            p50_ns: known(snapshot.p50),
-            p99_ns: known(snapshot.p99),
-        }
-    }
-
-    /// Percentiles of several queues cannot be joined, so the slowest one's stand for all.
-    fn slowest(self, other: Self) -> Self {
-        Self {
-            p50_ns: self.p50_ns.max(other.p50_ns),
-            p99_ns: self.p99_ns.max(other.p99_ns),
+            p50_ns: LatencyBucket::quantile(buckets, 0.5),
+            p99_ns: LatencyBucket::quantile(buckets, 0.99),
         }
     }
 }
@@ -128,7 +119,7 @@ pub(crate) struct DeviceRow {
     pub(crate) problem: Option<String>,
     /// All queues together; `None` when one of them is not known.
     pub(crate) rates: Option<Rates>,
-    /// The slowest queue's.
+    /// All queues together.
     pub(crate) latency: Latency,
     pub(crate) queues: Vec<QueueRow>,
 }
@@ -189,19 +180,25 @@ fn row(before: Option<&DeviceSnapshot>, device: &DeviceSnapshot, seconds: f64) -
         .try_fold(Counters::default(), |sum, queue| {
             sum.zip(queue?, u64::checked_add)
         });
-    let queues: Vec<_> = device
-        .queues
-        .iter()
+    // A worker that counts from zero again is another one, and so is its histogram.
+    let measured = |queue: &QueueStats| {
+        let earlier = earlier(queue.index).filter(|_| counted(queue).is_some());
+        earlier.map_or(Vec::new(), |earlier| {
+            LatencyBucket::since(&queue.latency_buckets, &earlier.latency_buckets)
+        })
+    };
+    let queues = device.queues.iter();
+    let together = LatencyBucket::together(queues.clone().flat_map(measured));
+    let queues: Vec<_> = queues
         .map(|queue| QueueRow {
             index: queue.index,
             cpu: queue.cpu,
             state: queue.state,
             fault: queue.fault.clone(),
             rates: counted(queue).map(|counted| Rates::new(counted, seconds)),
-            latency: Latency::of(&queue.latency_ns),
+            latency: Latency::of(&measured(queue)),
         })
         .collect();
-    let latency = queues.iter().map(|queue| queue.latency);
     DeviceRow {
         name: device.name.clone(),
         backend: device.backend.clone(),
@@ -210,7 +207,7 @@ fn row(before: Option<&DeviceSnapshot>, device: &DeviceSnapshot, seconds: f64) -
         rates: all
             .filter(|_| before.is_some())
             .map(|counted| Rates::new(counted, seconds)),
-        latency: latency.fold(Latency::default(), Latency::slowest),
+        latency: Latency::of(&together),
         queues,
     }
 }
