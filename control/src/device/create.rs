@@ -285,6 +285,11 @@ impl Created {
         destroyed
     }
 
+    /// Returns the device's name.
+    pub(super) fn name(&self) -> &Name {
+        &self.name
+    }
+
     fn close_and_destroy(&self) -> Result<(), DestroyError> {
         // Where it cannot be closed it is in use, which the kernel tells.
         let _ = self.device.close();
@@ -299,7 +304,7 @@ impl Drop for Created {
         }
         match self.close_and_destroy() {
             Ok(()) => self.trace.remove(),
-            Err(error) => tracing::error!("{error}"),
+            Err(error) => tracing::error!(device = %self.name, "{error}"),
         }
     }
 }

@@ -224,10 +224,14 @@ impl ControlHandle {
         let _ = self.asks.send(Ask::End);
         let _ = self.wake.write(1);
         let clean = self.thread.join().unwrap_or(false);
-        match self.created.map_or(Ok(()), Created::destroy) {
+        let Some(created) = self.created else {
+            return clean;
+        };
+        let name = created.name().clone();
+        match created.destroy() {
             Ok(()) => clean,
             Err(error) => {
-                error!("{error}");
+                error!(device = %name, "{error}");
                 false
             }
         }

@@ -34,7 +34,7 @@ impl ControlThread {
             Err(DeviceError::Invalid { .. }) if !self.recipe.is_driver_ok(&self.device) => return,
             Err(DeviceError::Invalid { .. }) => self.suspended = true,
             Err(error) => {
-                error!("{error}");
+                error!(device = %self.options.name, "{error}");
                 self.problem = Some(error.to_string());
                 return;
             }
@@ -51,7 +51,7 @@ impl ControlThread {
             match self.device.receive() {
                 Ok(Some(request)) => self.answer(&request),
                 Ok(None) => return,
-                Err(error) => return error!("{error}"),
+                Err(error) => return error!(device = %self.options.name, "{error}"),
             }
         }
     }
@@ -76,7 +76,7 @@ impl ControlThread {
         };
         if let Err(error) = self.device.reply(request, reply) {
             // Whoever asked has given up, as a killed driver process does.
-            warn!("{error}");
+            warn!(device = %self.options.name, "{error}");
         }
     }
 
@@ -199,7 +199,7 @@ impl ControlThread {
                 Ok(_) => {
                     self.awaited.insert(index);
                 }
-                Err(error) => warn!("{error}"),
+                Err(error) => warn!(device = %self.options.name, "{error}"),
             }
         }
         self.workers.await_started();

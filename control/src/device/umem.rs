@@ -119,7 +119,7 @@ impl Umem {
         if std::mem::take(&mut self.registered)
             && let Err(error) = device.deregister_umem(0, self.bytes)
         {
-            warn!("{error}");
+            warn!(device = %device.name(), "{error}");
         }
     }
 

@@ -28,7 +28,7 @@ pub(super) fn attach(
     if attached.is_err()
         && let Err(error) = detach(bus, netlink, name)
     {
-        warn!("after a failed attach: {error}");
+        warn!(device = %name, "after a failed attach: {error}");
     }
     attached
 }

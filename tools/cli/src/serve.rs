@@ -105,7 +105,7 @@ enum SandboxWord {
 
 /// Runs the daemon. Returns 0 when it was told to end and left nothing behind, 2 for bad arguments.
 pub(crate) fn main(args: ServeArgs) -> ExitCode {
-    let log = log::start();
+    let (log, _tells_at_end) = log::start();
     let ServeArgs {
         device,
         config,

@@ -39,7 +39,7 @@ impl Daemon {
             match self.let_go(name) {
                 Ok((control, _)) => control.wait(),
                 Err(reason) => {
-                    tracing::warn!("{reason}; its log tells the next daemon what is in flight");
+                    tracing::warn!(device = %name, "{reason}; its log tells the next daemon what is in flight");
                     // Served until the process ends, as if that was killed.
                     let kept = self.devices.extract_if(.., |device| device.name == *name);
                     kept.for_each(std::mem::forget);

@@ -6,6 +6,7 @@ mod api;
 mod client;
 mod comparison;
 mod daemon;
+mod flood;
 mod in_flight;
 mod membership;
 mod qemu;
