@@ -8,22 +8,27 @@ use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::reload::{self, Handle};
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Registry, fmt};
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
+mod journal;
 mod limit;
 
 use limit::{Limit, TellsAtEnd};
 
-/// Logs to stderr from now on, as much as RUST_LOG says, but no line again and again. Returns what changes that, and what
+/// Logs to stderr, or the journal behind it, from now on, as much as RUST_LOG says, but no line again and again. Returns what changes that, and what
 /// tells at its end how many lines were left out.
 pub(crate) fn start() -> (Arc<dyn LogControl>, TellsAtEnd) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let (filter, handle) = reload::Layer::new(filter);
     let limit = Limit::new();
     let tells = limit.tells_at_end();
-    let lines = fmt::layer()
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
+    let lines = match journal::layer() {
+        Some(journal) => journal.boxed(),
+        None => fmt::layer()
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_writer(std::io::stderr)
+            .boxed(),
+    };
     tracing_subscriber::registry()
         .with(filter)
         .with(limit)
