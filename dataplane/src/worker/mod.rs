@@ -27,6 +27,8 @@ mod pass;
 #[cfg(not(loom))]
 mod poller;
 #[cfg(not(loom))]
+mod probes;
+#[cfg(not(loom))]
 mod queue_poller;
 #[cfg(not(loom))]
 mod rest;

@@ -9,7 +9,7 @@ use super::in_flight::{InFlight, InFlightTable};
 use super::lone_chain::LoneChain;
 use super::pass::Pass;
 use super::rest::{Health, Rest};
-use super::{Progress, Records};
+use super::{Progress, Records, probes};
 use crate::backend::{BackendQueue, Outcome, Submission, Token};
 use crate::blk::{Geometry, Ranges, Request, Status, parse};
 use crate::inflight::{Logged, QueueLog};
@@ -39,6 +39,8 @@ struct State<Q> {
     lone: Option<LoneChain>,
     health: Health,
     fault: Option<DriverFault>,
+    /// What tracers know it by.
+    number: u32,
 }
 
 impl<Q: Logged> QueuePoller<Q> {
@@ -67,6 +69,7 @@ impl<Q: Logged> QueuePoller<Q> {
                 lone: None,
                 health,
                 fault,
+                number: probes::number(),
             },
         }
     }
@@ -164,6 +167,7 @@ impl<Q: Logged> State<Q> {
         while !pass.is_full() {
             match self.queue.take(&mut chain) {
                 Ok(Some(head)) => {
+                    probes::begin(self.number, head.id());
                     last = Some(head.id());
                     if let Some(log) = &mut records.in_flight {
                         Q::taken(log, &head);
@@ -228,31 +232,34 @@ impl<Q: Logged> State<Q> {
         let answer = match request {
             Request::Answer(status) => Answer::of(status, 0, whole),
             Request::GetId(into) => Answer::of(Status::Ok, write_serial(geometry, into), false),
-            Request::Operation(operation) => match backend.submit(head.id(), operation) {
-                Submission::Complete(outcome) => Answer::of(
-                    status_of(outcome, records.counters),
-                    read_bytes as u32,
-                    whole,
-                ),
-                Submission::Pending => {
-                    pass.taken += 1;
-                    if let Some(log) = &mut records.in_flight {
-                        self.queue.kept(log, &head);
-                    }
-                    return self.in_flight.insert(InFlight {
-                        head,
-                        status_at,
-                        read_bytes: read_bytes as u32,
-                        write_bytes: write_bytes as u32,
+            Request::Operation(operation) => {
+                probes::submit(self.number, head.id(), read_bytes, write_bytes);
+                match backend.submit(head.id(), operation) {
+                    Submission::Complete(outcome) => Answer::of(
+                        status_of(outcome, records.counters),
+                        read_bytes as u32,
                         whole,
-                        taken_at: pass.taken_at,
-                    });
+                    ),
+                    Submission::Pending => {
+                        pass.taken += 1;
+                        if let Some(log) = &mut records.in_flight {
+                            self.queue.kept(log, &head);
+                        }
+                        return self.in_flight.insert(InFlight {
+                            head,
+                            status_at,
+                            read_bytes: read_bytes as u32,
+                            write_bytes: write_bytes as u32,
+                            whole,
+                            taken_at: pass.taken_at,
+                        });
+                    }
+                    Submission::Busy => {
+                        self.stalled = true;
+                        return self.queue.put_back(head);
+                    }
                 }
-                Submission::Busy => {
-                    self.stalled = true;
-                    return self.queue.put_back(head);
-                }
-            },
+            }
         };
         pass.taken += 1;
         pass.bytes_read += read_bytes;
@@ -313,6 +320,7 @@ impl<Q: Logged> State<Q> {
             last_byte.store_last(status as u8);
             self.guard.take();
         }
+        probes::complete(self.number, head.id(), status);
         let done = match status {
             Status::Ok if whole => head.done_whole(written.saturating_add(1)),
             Status::Ok => head.done(written.saturating_add(1)),
