@@ -13,6 +13,7 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 mod journal;
 mod limit;
 
+use journal::Journal;
 use limit::{Limit, TellsAtEnd};
 
 /// Logs to stderr, or the journal behind it, from now on, as much as RUST_LOG says, but no line again and again. Returns what changes that, and what
@@ -22,7 +23,7 @@ pub(crate) fn start() -> (Arc<dyn LogControl>, TellsAtEnd) {
     let (filter, handle) = reload::Layer::new(filter);
     let limit = Limit::new();
     let tells = limit.tells_at_end();
-    let lines = match journal::layer() {
+    let lines = match Journal::behind_stderr() {
         Some(journal) => journal.boxed(),
         None => fmt::layer()
             .with_ansi(std::io::stderr().is_terminal())
