@@ -38,7 +38,7 @@ pub(crate) struct DeviceArgs {
     /// CPUs of the threads, one a queue, such as 2,3 or 2-3 [default: the last ones]
     #[arg(long, value_name = "LIST")]
     cpus: Option<String>,
-    /// Share the threads of this [[pool]] of the configuration, with other devices
+    /// Share the threads of this pool, which the configuration describes, with other devices
     #[arg(long, value_name = "NAME", conflicts_with_all = ["cpus", "poll", "poll_us"])]
     pool: Option<String>,
     #[command(flatten)]
