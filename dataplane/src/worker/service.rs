@@ -252,8 +252,8 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
         }
     }
 
-    /// Returns what the backend has finished, and takes nothing new. Returns how many requests are left.
-    pub(super) fn finish(&mut self) -> usize {
+    /// Returns what the backend has finished or finishes in `time`, and takes nothing new. Returns how many requests are left.
+    pub(super) fn finish(&mut self, time: Duration) -> usize {
         let Some(poller) = &mut self.poller else {
             return 0;
         };
@@ -262,7 +262,7 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
             latency: &mut self.latency,
             in_flight: self.in_flight.as_mut(),
         };
-        let left = poller.finish(&mut self.backend, Duration::ZERO, &mut records);
+        let left = poller.finish(&mut self.backend, time, &mut records);
         self.interrupt_if_wanted();
         left
     }

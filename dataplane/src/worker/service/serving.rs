@@ -38,17 +38,8 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
     /// Lets go of the queue for another process, unless too much is in flight. Returns whether it did.
     pub(super) fn leave(&mut self) -> bool {
         let time = self.patience(Duration::from_millis(HAND_OVER_MS_MAX));
-        if let Some(poller) = &mut self.poller {
-            let mut records = Records {
-                counters: &self.counters,
-                latency: &mut self.latency,
-                in_flight: self.in_flight.as_mut(),
-            };
-            let left = poller.finish(&mut self.backend, time, &mut records);
-            self.interrupt_if_wanted();
-            if left > 0 {
-                return false;
-            }
+        if self.finish(time) > 0 {
+            return false;
         }
         self.release();
         self.resting = None;

@@ -1,7 +1,7 @@
 //! One of the queues that share a thread: as that sees it, whatever its backend and its notifications are.
 
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 
@@ -69,7 +69,7 @@ impl<Q: BackendQueue, N: Notifier> Tenant<Q, N> {
         self.disarm(epoll);
         match self.service.time_to_finish(&command) {
             // Waiting here would keep the other queues waiting.
-            Some(time) if self.service.finish() > 0 => {
+            Some(time) if self.service.finish(Duration::ZERO) > 0 => {
                 self.waiting = Some((number, command, Instant::now() + time));
                 Some(())
             }
@@ -80,7 +80,7 @@ impl<Q: BackendQueue, N: Notifier> Tenant<Q, N> {
     /// Obeys the command that waits if it can be obeyed now.
     #[cold]
     fn finish(&mut self) -> Turn {
-        let left = self.service.finish();
+        let left = self.service.finish(Duration::ZERO);
         let is_time =
             |(_, _, until): &mut (u64, Command, Instant)| left == 0 || Instant::now() >= *until;
         match self.waiting.take_if(is_time) {
