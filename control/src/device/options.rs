@@ -165,9 +165,8 @@ impl DeviceOptions {
         if self.pool.is_some() {
             return Ok(Vec::new());
         }
-        let topology = Topology::read(usable);
-        let named = self.cpus.as_deref();
-        Ok(place(named, queues, usable, taken, &topology)?)
+        let (named, topology) = (self.cpus.as_deref(), Topology::of_machine());
+        Ok(place(named, queues, usable, taken, topology)?)
     }
 }
 

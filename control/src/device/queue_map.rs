@@ -31,13 +31,10 @@ pub struct QueueMap {
 
 /// Returns the CPUs of each queue of a device, as the kernel has them now.
 pub fn queue_map(device: &DeviceSnapshot) -> Vec<QueueMap> {
-    let workers: Vec<usize> = device.queues.iter().map(|queue| queue.cpu).collect();
-    let topology = Topology::read(&workers);
-    let queues = device.queues.iter();
-    queues.map(|it| one(device, it, &topology)).collect()
+    device.queues.iter().map(|it| one(device, it)).collect()
 }
 
-fn one(device: &DeviceSnapshot, queue: &QueueStats, topology: &Topology) -> QueueMap {
+fn one(device: &DeviceSnapshot, queue: &QueueStats) -> QueueMap {
     let node = device
         .node
         .as_deref()
@@ -46,7 +43,7 @@ fn one(device: &DeviceSnapshot, queue: &QueueStats, topology: &Topology) -> Queu
         device: device.name.clone(),
         index: queue.index,
         worker_cpu: queue.cpu,
-        worker_node: topology.node(queue.cpu),
+        worker_node: Topology::of_machine().node(queue.cpu),
         pool: device.pool.clone(),
         submit_cpus: node.and_then(|disk| submit_cpus(disk, queue.index)),
         interrupt_cpus: node.and_then(|_| {

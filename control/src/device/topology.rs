@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::fs::{read_dir, read_to_string};
 use std::path::Path;
+use std::sync::LazyLock;
 
-use super::cpus::parse_cpu_list;
+use super::cpus::{online_cpus, parse_cpu_list};
 
 /// Where the kernel shows its CPUs (Documentation/ABI/stable/sysfs-devices-system-cpu).
 const FOLDER: &str = "/sys/devices/system/cpu";
@@ -17,9 +18,11 @@ pub(super) struct Topology {
 }
 
 impl Topology {
-    /// Returns that of `cpus` on this machine.
-    pub(super) fn read(cpus: &[usize]) -> Self {
-        Self::read_at(Path::new(FOLDER), cpus)
+    /// Returns that of this machine, which is read once.
+    pub(super) fn of_machine() -> &'static Self {
+        static MACHINE: LazyLock<Topology> =
+            LazyLock::new(|| Topology::read_at(Path::new(FOLDER), &online_cpus()));
+        &MACHINE
     }
 
     fn read_at(folder: &Path, cpus: &[usize]) -> Self {
