@@ -1,5 +1,7 @@
 //! Devices over the API: looking at them, and changing one.
 
+use std::fmt::Display;
+
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -11,7 +13,7 @@ use super::refusal::{Body, Refusal, blocking, busy};
 use super::server::{Api, Served};
 use super::{AttachBody, AttachedBody, ErrorBody, HandedOver, ResizeBody, ResizedBody};
 use crate::daemon::Reloaded;
-use crate::device::DeviceSnapshot;
+use crate::device::{Asker, DeviceSnapshot};
 use crate::vdpa;
 
 impl Api {
@@ -77,6 +79,18 @@ pub(super) async fn metrics(State(api): State<Api>) -> Result<Response, Refusal>
     let text = exposition(looked.await?)
         .map_err(|e| Refusal(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))?;
     Ok(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
+}
+
+/// Returns what the control thread of the device `name` answers.
+pub(super) async fn ask<T: Send + 'static, E: Display + Send + 'static>(
+    api: &Api,
+    name: &str,
+    ask: impl FnOnce(&Asker) -> Option<Result<T, E>> + Send + 'static,
+) -> Result<T, Refusal> {
+    let Served { name, asker } = api.find(name)?;
+    let answered = blocking(move || ask(&asker)).await?;
+    let answered = answered.ok_or_else(|| busy(&name))?;
+    answered.map_err(|error| Refusal(StatusCode::CONFLICT, error.to_string()))
 }
 
 /// One device.
@@ -196,10 +210,7 @@ pub(super) async fn resize(
     Path(name): Path<String>,
     Body(ResizeBody { size_bytes, force }): Body<ResizeBody>,
 ) -> Result<Json<ResizedBody>, Refusal> {
-    let Served { name, asker } = api.find(&name)?;
-    let resized = blocking(move || asker.resize(size_bytes, force)).await?;
-    let resized = resized.ok_or_else(|| busy(&name))?;
-    let resized = resized.map_err(|e| Refusal(StatusCode::CONFLICT, e.to_string()))?;
+    let resized = ask(&api, &name, move |asker| asker.resize(size_bytes, force)).await?;
     Ok(Json(ResizedBody {
         name: resized.name.to_string(),
         before_bytes: resized.before_bytes,

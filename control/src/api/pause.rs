@@ -2,25 +2,12 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
 
 use super::ErrorBody;
-use super::refusal::{Refusal, blocking, busy};
-use super::server::{Api, Served};
-use crate::device::{Asker, PauseError};
-
-async fn ask(
-    api: &Api,
-    name: &str,
-    ask: impl FnOnce(&Asker) -> Option<Result<(), PauseError>> + Send + 'static,
-) -> Result<Json<()>, Refusal> {
-    let Served { name, asker } = api.find(name)?;
-    let answered = blocking(move || ask(&asker)).await?;
-    let answered = answered.ok_or_else(|| busy(&name))?;
-    answered
-        .map(Json)
-        .map_err(|error| Refusal(StatusCode::CONFLICT, error.to_string()))
-}
+use super::devices::ask;
+use super::refusal::Refusal;
+use super::server::Api;
+use crate::device::Asker;
 
 /// Have a device stand still, with nothing in flight.
 ///
@@ -36,7 +23,7 @@ pub(super) async fn pause(
     State(api): State<Api>,
     Path(name): Path<String>,
 ) -> Result<Json<()>, Refusal> {
-    ask(&api, &name, Asker::pause).await
+    ask(&api, &name, Asker::pause).await.map(Json)
 }
 
 /// Have a device go on that was paused.
@@ -51,5 +38,5 @@ pub(super) async fn resume(
     State(api): State<Api>,
     Path(name): Path<String>,
 ) -> Result<Json<()>, Refusal> {
-    ask(&api, &name, Asker::resume).await
+    ask(&api, &name, Asker::resume).await.map(Json)
 }
