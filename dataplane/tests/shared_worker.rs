@@ -94,6 +94,24 @@ fn a_kick_wakes_the_thread_and_leaves_the_other_queues_armed() {
 }
 
 #[test]
+fn a_worker_tells_of_its_own_waking_and_of_no_other() {
+    let thread = shared(PollMode::Event);
+    let own = Rig::new(&ram(), PollMode::Event, driver());
+    let [one, other] = [(); 2].map(|()| Rig::on(&thread, &ram(), driver()));
+    let mut rigs = [own, one, other];
+    until_all_asleep(&rigs);
+    for woken in 0..rigs.len() {
+        assert!(rigs.iter().all(|rig| rig.worker.asleep.watch()));
+        assert_eq!(rigs[woken].read(0, 512).status, OK);
+        until_all_asleep(&rigs);
+        for (index, rig) in rigs.iter().enumerate() {
+            assert_eq!(rig.woken.read().is_ok(), index == woken, "{index} {woken}");
+        }
+    }
+    rigs.into_iter().for_each(Rig::end);
+}
+
+#[test]
 fn a_thread_sleeps_on_completions_and_not_while_one_has_to_be_polled_for() {
     let thread = shared(PollMode::Event);
     let [signalled, polled] = [true, false].map(|has_fd| Deferred::new(16, has_fd));

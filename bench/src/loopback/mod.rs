@@ -94,6 +94,7 @@ impl Loopback {
                 latency_sample: NonZeroU32::MIN,
                 geometry: disk.geometry().clone(),
                 in_flight: log.queue(0),
+                woken: None,
             },
         };
         let worker = disk.spawn_worker(config, Silent)?;

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use nix::sys::eventfd::EventFd;
 use pollux_dataplane::backend::Backend;
 use pollux_dataplane::inflight::QueueLog;
 use pollux_dataplane::worker::{
@@ -59,7 +60,7 @@ impl Crew {
     }
 
     /// Starts a worker for each queue, on threads of their own on `cpus` or on those of the device's pool, with its
-    /// notifications and the log of its requests in flight.
+    /// notifications and the log of its requests in flight. `woken` is signalled when one wakes that was watched.
     ///
     /// # Errors
     ///
@@ -69,6 +70,7 @@ impl Crew {
         options: &DeviceOptions,
         disk: &Disk,
         cpus: &[usize],
+        woken: &Arc<EventFd>,
         notifier: impl Fn(u16) -> N,
         log: impl Fn(u16) -> Option<QueueLog>,
     ) -> Result<Workers, ServeError> {
@@ -92,6 +94,7 @@ impl Crew {
                     latency_sample: options.latency_sample,
                     geometry: disk.geometry().clone(),
                     in_flight: log(index),
+                    woken: Some(Arc::clone(woken)),
                 },
             };
             let worker = disk.spawn_worker(config, notifier(index))?;

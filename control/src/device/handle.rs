@@ -249,6 +249,8 @@ pub struct Prepared {
     crew: Crew,
     /// Closed, until it is made or taken over.
     device: Arc<Device>,
+    /// What wakes its control thread.
+    wake: Arc<EventFd>,
     /// Started already, for a device that another daemon serves.
     workers: Option<Workers>,
 }
@@ -282,6 +284,11 @@ impl Prepared {
             operation: "open /dev/null",
             reason,
         })?;
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        let wake = EventFd::from_flags(flags).map_err(|reason| ServeError::Thread {
+            name: name.clone(),
+            reason: reason.into(),
+        });
         let bounce_bytes = options.bounce_size_bytes.unwrap_or(BOUNCE_BYTES_DEFAULT);
         Ok(Self {
             disk,
@@ -291,6 +298,7 @@ impl Prepared {
             folder: folder.to_owned(),
             crew: crew.clone(),
             device: Arc::new(device),
+            wake: Arc::new(wake?),
             workers: None,
         })
     }
@@ -317,7 +325,7 @@ impl Prepared {
             let notifier = vduse_notifier(&self.device);
             let log = |index| log.queue(index);
             let (crew, cpus) = (&self.crew, &self.cpus);
-            let workers = crew.spawn_workers(options, disk, cpus, notifier, log)?;
+            let workers = crew.spawn_workers(options, disk, cpus, &self.wake, notifier, log)?;
             self.workers = Some(workers);
         }
         Ok(())
@@ -337,6 +345,7 @@ impl Prepared {
             folder,
             crew,
             device,
+            wake,
             workers,
         } = self;
         disk.claim().map_err(|reason| ServeError::Disk {
@@ -345,12 +354,6 @@ impl Prepared {
         })?;
         let outlives_daemon = options.backend.outlives_daemon();
         let (asks, inbox) = channel();
-        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-        let wake = EventFd::from_flags(flags).map_err(|reason| ServeError::Thread {
-            name: options.name.clone(),
-            reason: reason.into(),
-        });
-        let wake = Arc::new(wake?);
         if let Some(path) = options.vhost_user.clone() {
             let thread =
                 vhost_user::spawn(options, disk, &cpus, &crew, &path, Arc::clone(&wake), inbox)?;
@@ -372,7 +375,7 @@ impl Prepared {
             None => {
                 let log = |index| created.log().queue(index);
                 let notifier = vduse_notifier(&device);
-                crew.spawn_workers(&options, &disk, &cpus, notifier, log)?
+                crew.spawn_workers(&options, &disk, &cpus, &wake, notifier, log)?
             }
         };
         let name = options.name.clone();

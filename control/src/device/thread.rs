@@ -42,8 +42,9 @@ const WAKE: u64 = 1;
 /// How often workers are looked after.
 const WATCH_POLL_MS: u8 = 250;
 
-/// How often those are looked after that were all idle the last time: a daemon may have hundreds of such devices.
-pub(super) const IDLE_POLL_MS: u16 = 1000;
+/// How often those are looked after that all rest, and tell when they wake: a daemon may have hundreds of such devices, and
+/// only a thread that they share may be stuck.
+pub(super) const REST_POLL_MS: u16 = 10_000;
 
 /// What can happen to a control thread.
 enum Event {
@@ -78,6 +79,8 @@ pub(super) struct ControlThread {
     pub(super) suspended: bool,
     /// A person has paused the device: workers have left the queues where they were.
     pub(super) paused: bool,
+    /// All workers rest, and tell when they wake.
+    resting: bool,
     /// What to put in place of the bounce pages.
     pub(super) umem: Umem,
     /// How to start the queues once the driver has made its first request, before which that is not possible.
@@ -125,6 +128,7 @@ impl ControlThread {
             ready_until: None,
             suspended: false,
             paused: false,
+            resting: false,
             umem: Umem::default(),
             waiting: None,
             problem: None,
@@ -167,6 +171,8 @@ impl ControlThread {
                 DEVICE => Event::Message,
                 _ => Event::Asked,
             });
+            // Not before a while has passed since the last event: a worker that sleeps between requests would tell of each.
+            self.resting = false;
             for event in events.chain((count == 0).then_some(Event::Tick)) {
                 match event {
                     Event::Message => self.answer_messages(),
@@ -189,8 +195,8 @@ impl ControlThread {
             EpollTimeout::from(READY_POLL_MS)
         } else if self.waiting.is_some() {
             EpollTimeout::from(SLOW_POLL_MS)
-        } else if self.workers.are_idle() {
-            EpollTimeout::from(IDLE_POLL_MS)
+        } else if self.resting {
+            EpollTimeout::from(REST_POLL_MS)
         } else if follows && !self.interrupts.is_empty() {
             EpollTimeout::from(SLOW_POLL_MS)
         } else if self.workers.need_watch() {
@@ -216,6 +222,7 @@ impl ControlThread {
             let depth = self.workers.depth(queue.index());
             queue.follow(depth, name, wanted, &cpus);
         }
+        self.resting = self.workers.rest();
     }
 
     /// Answers what other threads ask. Returns whether to end.

@@ -57,7 +57,7 @@ pub(super) fn spawn(
         .collect::<Result<_, _>>()
         .map_err(refuse)?;
     let notifier = |index: u16| eventfds[usize::from(index)].clone();
-    let workers = crew.spawn_workers(&options, &disk, cpus, notifier, |_| None)?;
+    let workers = crew.spawn_workers(&options, &disk, cpus, &wake, notifier, |_| None)?;
     let queues = eventfds.iter().cloned().map(Queue::new).collect();
     let session = Session::new(&options, &disk, queues, workers);
     let name = options.name.clone();

@@ -69,11 +69,12 @@ impl Workers {
         self.slots.iter().any(Slot::needs_watch)
     }
 
-    /// Returns whether every worker that serves a queue waits for a kick with nothing in flight, and some do.
-    pub(super) fn are_idle(&self) -> bool {
+    /// Returns whether every worker that serves a queue waits for a kick with nothing in flight, and some do. The first that
+    /// wakes wakes the control thread then.
+    pub(super) fn rest(&self) -> bool {
         let mut watched = self.slots.iter().filter(|slot| slot.needs_watch());
         let first = watched.next();
-        first.is_some_and(Slot::is_idle) && watched.all(Slot::is_idle)
+        first.is_some_and(Slot::rests) && watched.all(Slot::rests)
     }
 
     /// Has worker `index` serve the queue in `setup`, from the next [`await_started`](Self::await_started) on.

@@ -13,6 +13,8 @@ pub use setup::{QueueSetup, Report};
 #[cfg(not(loom))]
 mod answer;
 #[cfg(not(loom))]
+mod asleep;
+#[cfg(not(loom))]
 mod confinement;
 #[cfg(not(loom))]
 mod idle;
@@ -41,6 +43,7 @@ mod thread;
 
 #[cfg(not(loom))]
 pub use {
+    asleep::Asleep,
     confinement::Confinement,
     idle::{Idle, IdlePolicy, PollMode},
     moderation::{Interrupt, Moderation},
@@ -49,7 +52,5 @@ pub use {
     poller::{Poller, Progress},
     service::ServiceConfig,
     shared::{SharedThread, Stay},
-    thread::{
-        Asleep, Home, Host, SpawnError, ThreadConfig, Worker, WorkerConfig, calibrate_clock, spawn,
-    },
+    thread::{Home, Host, SpawnError, ThreadConfig, Worker, WorkerConfig, calibrate_clock, spawn},
 };

@@ -2,13 +2,13 @@
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crossbeam::atomic::AtomicCell;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use quanta::Clock;
 
+use super::asleep::Sleep;
 use super::rest::Rest;
 use super::{
     Answer, Command, Idle, IdlePolicy, Interrupt, Moderation, Notifier, PollMode, Poller, Progress,
@@ -40,6 +40,8 @@ pub struct ServiceConfig {
     pub geometry: Geometry,
     /// Where requests in flight are written down, should this process be killed.
     pub in_flight: Option<QueueLog>,
+    /// What is signalled when the worker wakes from a sleep that was [watched](super::Asleep::watch).
+    pub woken: Option<Arc<EventFd>>,
 }
 
 /// What others see of a service.
@@ -48,7 +50,7 @@ pub(super) struct Shown {
     pub(super) counters: Arc<QueueCounters>,
     pub(super) fault: Arc<AtomicCell<Option<DriverFault>>>,
     pub(super) depth: Arc<AtomicCell<u16>>,
-    pub(super) asleep: Arc<AtomicBool>,
+    pub(super) asleep: Arc<Sleep>,
 }
 
 /// Returns what puts a service together on the thread that it is to run on, since a poller watches the one that it is made on.
@@ -70,7 +72,7 @@ pub(super) fn prepare<Q: BackendQueue + 'static, N: Notifier + 'static>(
         counters: Arc::default(),
         fault: Arc::new(AtomicCell::new(None)),
         depth: Arc::new(AtomicCell::new(1)),
-        asleep: Arc::default(),
+        asleep: Arc::new(Sleep::new(config.woken)),
     };
     let (counters, fault) = (Arc::clone(&shown.counters), Arc::clone(&shown.fault));
     let (depth, asleep) = (Arc::clone(&shown.depth), Arc::clone(&shown.asleep));
@@ -134,7 +136,7 @@ pub(super) struct Service<Q, N> {
     fault: Arc<AtomicCell<Option<DriverFault>>>,
     fault_shown: bool,
     depth: Arc<AtomicCell<u16>>,
-    pub(super) asleep: Arc<AtomicBool>,
+    pub(super) asleep: Arc<Sleep>,
     pub(super) poller: Option<Poller>,
     /// The queue, while the driver's memory does not hold it.
     resting: Option<Rest>,

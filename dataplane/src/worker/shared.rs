@@ -13,9 +13,9 @@ use quanta::Clock;
 
 use super::primitive::Signal;
 use super::service::{self, ServiceConfig};
-use super::thread::{Asleep, start};
+use super::thread::start;
 use super::{
-    Host, Idle, IdlePolicy, Mailbox, Notifier, PollMode, SpawnError, ThreadConfig, Worker,
+    Asleep, Host, Idle, IdlePolicy, Mailbox, Notifier, PollMode, SpawnError, ThreadConfig, Worker,
 };
 use crate::backend::BackendQueue;
 use tenant::{Member, Tenant, Turn};

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use quanta::Clock;
 
 use super::service::{self, ServiceConfig};
 use super::shared::{SharedThread, Stay};
-use super::{Confinement, Mailbox, Notifier, PollMode};
+use super::{Asleep, Confinement, Mailbox, Notifier, PollMode};
 use crate::backend::BackendQueue;
 use crate::ring::DriverFault;
 use crate::stats::QueueCounters;
@@ -88,26 +88,6 @@ pub struct Worker {
     pub asleep: Asleep,
     /// Where it runs.
     pub host: Host,
-}
-
-/// Whether a worker sleeps with nothing in flight.
-#[derive(Clone, Debug)]
-pub struct Asleep {
-    pub(super) thread: Arc<AtomicBool>,
-    pub(super) queue: Arc<AtomicBool>,
-}
-
-impl Asleep {
-    /// Returns whether it does. Should it wake just now, that is not seen.
-    pub fn get(&self) -> bool {
-        self.thread.load(Ordering::Relaxed) && self.is_idle()
-    }
-
-    /// Returns whether nothing is in flight in its queue and a kick would tell of a request, though its thread may be awake
-    /// for others.
-    pub fn is_idle(&self) -> bool {
-        self.queue.load(Ordering::Relaxed)
-    }
 }
 
 /// Where a worker runs.

@@ -8,6 +8,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use pollux_dataplane::backend::{Backend, BackendQueue, DiskOptions, Ram, RamMemory};
 use pollux_dataplane::blk::Geometry;
 use pollux_dataplane::driver::{BlockDriver, Completed};
@@ -75,6 +76,7 @@ pub fn service(geometry: &Geometry) -> ServiceConfig {
         latency_sample: NonZeroU32::MIN,
         geometry: geometry.clone(),
         in_flight: None,
+        woken: None,
     }
 }
 
@@ -83,6 +85,8 @@ pub struct Rig {
     pub driver: BlockDriver,
     pub worker: Worker,
     pub wires: Wires,
+    /// Told when the worker wakes that was watched.
+    pub woken: Arc<EventFd>,
 }
 
 impl Rig {
@@ -109,13 +113,19 @@ impl Rig {
         driver: BlockDriver,
     ) -> Self {
         let wires = Wires::default();
-        let service = service(backend.geometry());
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        let woken = Arc::new(EventFd::from_flags(flags).unwrap());
+        let service = ServiceConfig {
+            woken: Some(Arc::clone(&woken)),
+            ..service(backend.geometry())
+        };
         let queue = backend.open_queue().unwrap();
         let worker = spawn(WorkerConfig { home, service }, queue, wires.clone()).unwrap();
         let mut rig = Self {
             driver,
             worker,
             wires,
+            woken,
         };
         rig.start();
         rig

@@ -15,7 +15,7 @@ use pollux_dataplane::worker::PollMode;
 use tracing::{error, info, warn};
 use vhost::vhost_user::{BackendReqHandler, Error};
 
-use super::super::thread::IDLE_POLL_MS;
+use super::super::thread::REST_POLL_MS;
 use super::session::Session;
 use super::socket::Socket;
 use super::whole;
@@ -73,9 +73,10 @@ impl VhostUserThread {
         epoll.add(self.wake.as_fd(), event(WAKE))?;
         epoll.add(&self.socket.listener, event(FRONTEND))?;
         let mut frontend: Option<Frontend> = None;
+        let mut resting = false;
         loop {
             let timeout = match &self.session().workers {
-                workers if workers.are_idle() => EpollTimeout::from(IDLE_POLL_MS),
+                _ if resting => EpollTimeout::from(REST_POLL_MS),
                 workers if workers.need_watch() => EpollTimeout::from(WATCH_POLL_MS),
                 _ => EpollTimeout::NONE,
             };
@@ -116,7 +117,10 @@ impl VhostUserThread {
                     }
                 }
             }
-            self.session().workers.watch(self.options.io_timeout, false);
+            let workers = &mut self.session().workers;
+            workers.watch(self.options.io_timeout, false);
+            // Not before a while has passed since the last event: a worker that sleeps between requests would tell of each.
+            resting = count == 0 && workers.rest();
         }
     }
 

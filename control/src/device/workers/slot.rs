@@ -108,9 +108,9 @@ impl Slot {
         self.serving || self.owed.is_some()
     }
 
-    /// Returns whether the worker waits for a kick with nothing in flight, and owes no answer.
-    pub(super) fn is_idle(&self) -> bool {
-        self.owed.is_none() && self.worker.asleep.is_idle()
+    /// Returns whether the worker waits for a kick with nothing in flight, and owes no answer. If so, it tells when it wakes.
+    pub(super) fn rests(&self) -> bool {
+        self.owed.is_none() && self.worker.asleep.watch()
     }
 
     /// Returns how many requests the driver keeps outstanding, as far as the worker knows.

@@ -67,6 +67,7 @@ fn workers(held: &Arc<Mutex<()>>) -> Workers {
                 latency_sample: NonZeroU32::MIN,
                 geometry: geometry(1 << 20),
                 in_flight: None,
+                woken: None,
             },
         };
         let worker = spawn(config, Holding(Arc::clone(held)), Silent).unwrap();

@@ -2,7 +2,6 @@
 //! that has many arms each.
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::Ordering;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -24,10 +23,12 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
             return self.disarm();
         }
         self.counters.sleeps.add(1);
-        self.asleep.store(in_flight == 0, Ordering::Relaxed);
+        if in_flight == 0 {
+            self.asleep.begin();
+        }
         let kick = self.kick_fd();
         let kicked = wait(&self.end, kick, completions);
-        self.asleep.store(false, Ordering::Relaxed);
+        self.asleep.end();
         self.end.clear_wake();
         if kicked {
             self.counters.kicks.add(count(kick));

@@ -1,6 +1,5 @@
 //! One of the queues that share a thread: as that sees it, whatever its backend and its notifications are.
 
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
@@ -161,7 +160,9 @@ impl<Q: BackendQueue, N: Notifier> Member for Tenant<Q, N> {
             return false;
         }
         service.counters.sleeps.add(1);
-        service.asleep.store(in_flight == 0, Ordering::Relaxed);
+        if in_flight == 0 {
+            service.asleep.begin();
+        }
         true
     }
 
@@ -171,7 +172,7 @@ impl<Q: BackendQueue, N: Notifier> Member for Tenant<Q, N> {
             return;
         };
         let service = &mut self.service;
-        service.asleep.store(false, Ordering::Relaxed);
+        service.asleep.end();
         // One that is gone shows no more.
         if armed.kick {
             let _ = epoll.delete(service.kick_fd());
