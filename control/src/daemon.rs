@@ -2,6 +2,7 @@
 
 mod claim;
 mod confinement;
+mod housekeeping;
 mod pressure;
 mod serve;
 mod service;

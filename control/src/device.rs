@@ -32,6 +32,7 @@ mod vhost_user;
 mod workers;
 
 pub use backend::{BackendSpec, BackendSpecError, Disk, SizeError, WrapperError, parse_size};
+pub(crate) use cpus::usable_cpus;
 pub use cpus::{CpuListError, parse_cpu_list};
 pub use create::{Created, ServeError};
 pub(crate) use crew::Crew;

@@ -5,10 +5,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path as FilePath, PathBuf};
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
 use axum::middleware::from_fn_with_state;
+use nix::unistd::{Pid, gettid};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
@@ -63,6 +65,7 @@ pub(crate) struct ApiServer {
     address: Option<SocketAddr>,
     devices: Devices,
     end: Option<oneshot::Sender<()>>,
+    thread_id: Pid,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -104,7 +107,10 @@ impl ApiServer {
             address = Some(bound);
         }
         listeners.push((Listener::Unix(listener), router));
+        let (started, is_started) = sync_channel(1);
         let body = move || {
+            // It is waited for.
+            let _ = started.send(gettid());
             runtime.block_on(connections::serve(listeners, ended));
             // What still blocks may wait for the daemon's own thread, which waits for this one.
             runtime.shutdown_background();
@@ -118,6 +124,7 @@ impl ApiServer {
             address,
             devices,
             end: Some(end),
+            thread_id: is_started.recv().map_err(|e| refuse(io::Error::other(e)))?,
             thread: Some(thread),
         })
     }
@@ -127,6 +134,11 @@ impl ApiServer {
     /// Returns where it is offered over TCP.
     pub(crate) fn address(&self) -> Option<SocketAddr> {
         self.address
+    }
+
+    /// Returns the thread that answers (gettid(2)), whose CPUs those have that it starts.
+    pub(crate) fn thread_id(&self) -> Pid {
+        self.thread_id
     }
 
     /// Knows of one device more.

@@ -12,7 +12,7 @@ use vduse::Name;
 use super::claim::Claim;
 use super::confinement::{confine, tell_why_killed};
 use super::service::Service;
-use super::{ClaimError, SOCKET_SUFFIX, pressure, signals, sockets};
+use super::{ClaimError, SOCKET_SUFFIX, housekeeping, pressure, signals, sockets};
 use crate::api::{ApiError, ApiOptions, ApiServer, ClientError, HandedOver, Served};
 use crate::device::{ControlHandle, Crew, DeviceOptions, PoolError, PoolOptions, ServeError};
 use crate::sandbox::{Sandbox, UserError};
@@ -304,6 +304,7 @@ impl Daemon {
         if let (true, Some(error)) = (self.devices.is_empty(), failed) {
             return Err(error);
         }
+        self.keep_house();
         self.api = Some(self.offer_api()?);
         // Only now: who may not serve at all has enough to read.
         lacks.iter().for_each(|lack| tracing::warn!("{lack}"));
@@ -354,6 +355,12 @@ impl Daemon {
     fn taken_cpus(&self) -> Vec<usize> {
         let own = self.devices.iter().flat_map(|device| &device.cpus);
         own.copied().chain(self.crew.pool_cpus()).collect()
+    }
+
+    /// Keeps threads that serve no queue off the CPUs of those that do.
+    fn keep_house(&self) {
+        let api = self.api.as_ref().map(ApiServer::thread_id);
+        housekeeping::keep_off(&self.taken_cpus(), api);
     }
 
     fn offer_api(&self) -> Result<ApiServer, ApiError> {

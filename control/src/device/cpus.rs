@@ -1,6 +1,7 @@
 //! CPUs: lists as fio and taskset write them, and which ones workers get.
 
 use std::cmp::Reverse;
+use std::sync::OnceLock;
 
 use super::topology::Topology;
 
@@ -58,16 +59,19 @@ pub fn parse_cpu_list(text: &str) -> Result<Vec<usize>, CpuListError> {
     }
 }
 
-/// Returns the CPUs that this process may run on.
-pub(super) fn usable_cpus() -> Vec<usize> {
-    let ids = core_affinity::get_core_ids().unwrap_or_default();
-    ids.into_iter().map(|core| core.id).collect()
+/// Returns the CPUs that this process was started on. Its threads are on some of them.
+pub(crate) fn usable_cpus() -> &'static [usize] {
+    static USABLE: OnceLock<Vec<usize>> = OnceLock::new();
+    USABLE.get_or_init(|| {
+        let ids = core_affinity::get_core_ids().unwrap_or_default();
+        ids.into_iter().map(|core| core.id).collect()
+    })
 }
 
 /// Returns the CPUs that are online, whether or not this process may run on them.
 pub(super) fn online_cpus() -> Vec<usize> {
     let online = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
-    parse_cpu_list(online.trim()).unwrap_or_else(|_| usable_cpus())
+    parse_cpu_list(online.trim()).unwrap_or_else(|_| usable_cpus().to_vec())
 }
 
 /// Checks that every one of `cpus` is among those `usable`.

@@ -131,7 +131,7 @@ impl DeviceOptions {
     ///
     /// [`OptionsError`] for the first thing that is not.
     pub fn check(&self, taken: &[usize]) -> Result<Vec<usize>, OptionsError> {
-        self.check_for(&usable_cpus(), &online_cpus(), taken)
+        self.check_for(usable_cpus(), &online_cpus(), taken)
     }
 
     fn check_for(

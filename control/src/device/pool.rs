@@ -43,7 +43,7 @@ impl PoolOptions {
     ///
     /// [`OptionsError`] for the first CPU that is not there or not allowed.
     pub fn check(&self) -> Result<(), OptionsError> {
-        Ok(all_usable(&self.cpus, &usable_cpus())?)
+        Ok(all_usable(&self.cpus, usable_cpus())?)
     }
 }
 

@@ -105,6 +105,7 @@ impl Daemon {
     ) -> Result<(), DaemonError> {
         let device = self.prepare(&wanted, &self.taken_cpus())?;
         let event = self.make(device, wanted.keys)?;
+        self.keep_house();
         watch(&event);
         if let (Some(api), Some(device)) = (&self.api, self.devices.last()) {
             api.remember(Served {
@@ -130,6 +131,7 @@ impl Daemon {
             api.forget(name);
         }
         let left_behind = self.unmake(device, watch);
+        self.keep_house();
         if left_behind.is_empty() {
             return Ok(());
         }
