@@ -290,6 +290,8 @@ impl Daemon {
                 Err(error) => events.push(self.tolerate(&wanted, error, &mut failed)?),
             }
         }
+        // Before there are control threads, which stay where they began.
+        self.keep_house(&taken);
         sockets::remove_dead(&self.folder);
         let mut drivers = Vec::new();
         for (device, wanted) in prepared {
@@ -304,7 +306,6 @@ impl Daemon {
         if let (true, Some(error)) = (self.devices.is_empty(), failed) {
             return Err(error);
         }
-        self.keep_house();
         self.api = Some(self.offer_api()?);
         // Only now: who may not serve at all has enough to read.
         lacks.iter().for_each(|lack| tracing::warn!("{lack}"));
@@ -357,10 +358,10 @@ impl Daemon {
         own.copied().chain(self.crew.pool_cpus()).collect()
     }
 
-    /// Keeps threads that serve no queue off the CPUs of those that do.
-    fn keep_house(&self) {
+    /// Keeps threads that serve no queue off the CPUs of those that do, and of workers to `come`.
+    fn keep_house(&self, come: &[usize]) {
         let api = self.api.as_ref().map(ApiServer::thread_id);
-        housekeeping::keep_off(&self.taken_cpus(), api);
+        housekeeping::keep_off(&[&self.taken_cpus(), come].concat(), api);
     }
 
     fn offer_api(&self) -> Result<ApiServer, ApiError> {

@@ -104,8 +104,8 @@ impl Daemon {
         watch: &mut impl FnMut(&Event),
     ) -> Result<(), DaemonError> {
         let device = self.prepare(&wanted, &self.taken_cpus())?;
+        self.keep_house(device.cpus());
         let event = self.make(device, wanted.keys)?;
-        self.keep_house();
         watch(&event);
         if let (Some(api), Some(device)) = (&self.api, self.devices.last()) {
             api.remember(Served {
@@ -131,7 +131,7 @@ impl Daemon {
             api.forget(name);
         }
         let left_behind = self.unmake(device, watch);
-        self.keep_house();
+        self.keep_house(&[]);
         if left_behind.is_empty() {
             return Ok(());
         }
