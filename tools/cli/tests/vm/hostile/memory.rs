@@ -178,3 +178,35 @@ fn rings_that_are_nowhere_are_broken_until_they_are_mapped() {
         daemon.stop();
     });
 }
+
+/// Whatever a driver does again and again, of each kind of line ten pass at once and one a second after that.
+#[test]
+fn a_driver_that_keeps_coming_without_memory_does_not_fill_the_log() {
+    in_guest(|| {
+        let daemon = serve("ram,size=64M");
+        let mut device = Device::start(&daemon.node(), 2, PLAIN);
+        let before = daemon.log().lines().count();
+        let begun = Instant::now();
+        let rounds = 300;
+        for _ in 0..rounds {
+            device.start_without_memory(2, PLAIN);
+            device.map_rings();
+        }
+        device.restart(2, PLAIN);
+        let seconds = begun.elapsed().as_secs() as usize + 1;
+        device.prove(0);
+        device.prove(1);
+        let log = daemon.log();
+        let lines = log.lines().count() - before;
+        println!("{lines} lines of {rounds} rounds in {seconds} s");
+        let refused = log.matches("the queue cannot be served").count();
+        assert!((2..rounds).contains(&refused), "{refused}: {log}");
+        // Each with one that tells what was left out: that a driver came, went, and what is wrong with its queues.
+        assert!(
+            lines <= 4 * 2 * (10 + seconds),
+            "{lines} lines in {seconds} s: {log}"
+        );
+        drop(device);
+        daemon.stop();
+    });
+}
