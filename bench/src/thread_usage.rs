@@ -1,9 +1,12 @@
 //! What the kernel has counted for a thread.
 
-use std::fs;
+use std::cell::RefCell;
 use std::path::PathBuf;
+use std::{fs, io};
 
-use nix::unistd::gettid;
+use nix::unistd::{Pid, gettid};
+use perf_event::events::{Event, Hardware};
+use perf_event::{Builder, Counter};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -18,16 +21,26 @@ pub struct ThreadUsage {
     pub voluntary_switches: u64,
     /// Times that the CPU was taken from it.
     pub involuntary_switches: u64,
+    /// Cycles of its CPU outside of the kernel; none where the machine counts none, as most virtual ones, or does not let it
+    /// be known (perf_event_open(2)).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cycles: Option<u64>,
+    /// Instructions in these.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instructions: Option<u64>,
 }
 
 /// A thread of this process.
-#[derive(Clone, Debug)]
-pub(crate) struct Thread(PathBuf);
+pub(crate) struct Thread {
+    folder: PathBuf,
+    cycles: Option<RefCell<Counter>>,
+    instructions: Option<RefCell<Counter>>,
+}
 
 impl Thread {
     /// The calling one.
     pub(crate) fn this() -> Self {
-        Self(format!("/proc/self/task/{}", gettid()).into())
+        Self::new(gettid())
     }
 
     /// Returns the one called `name`, if there is one.
@@ -37,13 +50,28 @@ impl Thread {
             fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm.trim() == name)
         };
         let mut paths = tasks.flatten().map(|task| task.path());
-        paths.find(is_it).map(Self)
+        let id = paths.find(is_it)?.file_name()?.to_str()?.parse().ok()?;
+        Some(Self::new(Pid::from_raw(id)))
+    }
+
+    fn new(id: Pid) -> Self {
+        Self {
+            folder: format!("/proc/self/task/{id}").into(),
+            cycles: count(Hardware::CPU_CYCLES, id).ok().map(RefCell::new),
+            instructions: count(Hardware::INSTRUCTIONS, id).ok().map(RefCell::new),
+        }
     }
 
     /// Returns what it used so far; zeros where the kernel does not tell.
     pub(crate) fn usage(&self) -> ThreadUsage {
-        let read = |file: &str| fs::read_to_string(self.0.join(file)).unwrap_or_default();
-        parse(&read("schedstat"), &read("status"))
+        let read = |file: &str| fs::read_to_string(self.folder.join(file)).unwrap_or_default();
+        let counted =
+            |counter: &Option<RefCell<Counter>>| counter.as_ref()?.borrow_mut().read().ok();
+        ThreadUsage {
+            cycles: counted(&self.cycles),
+            instructions: counted(&self.instructions),
+            ..parse(&read("schedstat"), &read("status"))
+        }
     }
 }
 
@@ -59,8 +87,21 @@ impl ThreadUsage {
             involuntary_switches: self
                 .involuntary_switches
                 .saturating_sub(before.involuntary_switches),
+            cycles: difference(self.cycles, before.cycles),
+            instructions: difference(self.instructions, before.instructions),
         }
     }
+}
+
+fn difference(after: Option<u64>, before: Option<u64>) -> Option<u64> {
+    Some(after?.saturating_sub(before?))
+}
+
+/// Returns what counts `event` for the thread `id` from now on.
+fn count(event: impl Event, id: Pid) -> io::Result<Counter> {
+    let mut counter = Builder::new(event).observe_pid(id.as_raw()).build()?;
+    counter.enable()?;
+    Ok(counter)
 }
 
 fn parse(schedstat: &str, status: &str) -> ThreadUsage {
@@ -76,12 +117,14 @@ fn parse(schedstat: &str, status: &str) -> ThreadUsage {
         waited_ns: times.next().unwrap_or(0),
         voluntary_switches: value("voluntary_ctxt_switches:"),
         involuntary_switches: value("nonvoluntary_ctxt_switches:"),
+        ..ThreadUsage::default()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use perf_event::events::Software;
     use std::time::{Duration, Instant};
 
     #[test]
@@ -110,5 +153,26 @@ mod tests {
         let thread = std::thread::Builder::new().name("usage-test".into());
         thread.spawn(work).unwrap().join().unwrap();
         assert!(Thread::named("no-such-thread").is_none());
+    }
+
+    #[test]
+    fn events_of_another_thread_are_counted_while_it_works() {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            sender.send(gettid()).unwrap();
+            // Until it is told to end.
+            while ended.try_recv().is_err() {}
+        });
+        // Every machine counts this one.
+        let mut counter = count(Software::TASK_CLOCK, receiver.recv().unwrap()).unwrap();
+        let before = counter.read().unwrap();
+        std::thread::sleep(Duration::from_millis(20));
+        let after = counter.read().unwrap();
+        end.send(()).unwrap();
+        thread.join().unwrap();
+        assert!(after > before, "{before} {after}");
+        assert_eq!(difference(Some(after), Some(before)), Some(after - before));
+        assert_eq!(difference(Some(after), None), None);
     }
 }
