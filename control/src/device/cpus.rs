@@ -3,6 +3,9 @@
 use std::cmp::Reverse;
 use std::sync::OnceLock;
 
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
+
 use super::topology::Topology;
 
 /// Why a list of CPUs cannot be used.
@@ -74,10 +77,46 @@ pub(super) fn online_cpus() -> Vec<usize> {
     parse_cpu_list(online.trim()).unwrap_or_else(|_| usable_cpus().to_vec())
 }
 
-/// Checks that every one of `cpus` is among those `usable`.
-pub(super) fn all_usable(cpus: &[usize], usable: &[usize]) -> Result<(), CpuListError> {
-    if let Some(&cpu) = cpus.iter().find(|cpu| !usable.contains(cpu)) {
-        let usable: Vec<String> = usable.iter().map(usize::to_string).collect();
+/// The CPUs of this host.
+#[derive(Debug)]
+pub(super) struct HostCpus {
+    /// All that are online.
+    pub(super) online: Vec<usize>,
+    /// Of these those of this process's cpuset (cpuset(7)): its threads run there if they are told to.
+    pub(super) allowed: Vec<usize>,
+    /// Of these those that its threads run on unasked, since it was started there: isolcpus= and taskset(1) leave others out.
+    pub(super) usable: &'static [usize],
+}
+
+impl HostCpus {
+    pub(super) fn look() -> Self {
+        let (online, usable) = (online_cpus(), usable_cpus());
+        // Of another thread, since nothing gives this one back what it was told before.
+        let ask = std::thread::scope(|scope| scope.spawn(|| of_cpuset(&online)).join());
+        let allowed = ask.ok().and_then(Result::ok);
+        Self {
+            allowed: allowed.unwrap_or_else(|| usable.to_vec()),
+            online,
+            usable,
+        }
+    }
+}
+
+/// Returns which of the CPUs `online` the kernel lets this thread run on when it is told to run on all: it leaves others out.
+fn of_cpuset(online: &[usize]) -> nix::Result<Vec<usize>> {
+    let thread = Pid::from_raw(0);
+    let mut all = CpuSet::new();
+    online.iter().try_for_each(|cpu| all.set(*cpu))?;
+    sched_setaffinity(thread, &all)?;
+    let allowed = sched_getaffinity(thread)?;
+    let is_in = |cpu: &usize| allowed.is_set(*cpu).unwrap_or(false);
+    Ok(online.iter().copied().filter(is_in).collect())
+}
+
+/// Checks that every one of `cpus` is among those `allowed`.
+pub(super) fn all_usable(cpus: &[usize], allowed: &[usize]) -> Result<(), CpuListError> {
+    if let Some(&cpu) = cpus.iter().find(|cpu| !allowed.contains(cpu)) {
+        let usable: Vec<String> = allowed.iter().map(usize::to_string).collect();
         return Err(CpuListError::Unusable {
             cpu,
             usable: usable.join(","),
@@ -92,13 +131,13 @@ pub(super) fn all_usable(cpus: &[usize], usable: &[usize]) -> Result<(), CpuList
 pub(super) fn place(
     named: Option<&[usize]>,
     queues: u16,
-    usable: &[usize],
+    host: &HostCpus,
     taken: &[usize],
     topology: &Topology,
 ) -> Result<Vec<usize>, CpuListError> {
     let count = usize::from(queues);
     if let Some(named) = named {
-        all_usable(named, usable)?;
+        all_usable(named, &host.allowed)?;
         if named.len() != count {
             return Err(CpuListError::Count {
                 cpus: named.len(),
@@ -117,7 +156,7 @@ pub(super) fn place(
             let is_far = chosen.first().map(|&it| topology.node(it)) != Some(topology.node(cpu));
             (on_cpu.count(), on_core.count(), is_far, Reverse(cpu))
         };
-        let best = usable.iter().min_by_key(rank).copied();
+        let best = host.usable.iter().min_by_key(rank).copied();
         let best = best.ok_or(CpuListError::None)?;
         workers.push(best);
         chosen.push(best);
@@ -130,6 +169,15 @@ pub(super) fn place(
 mod tests {
     use super::super::topology::two_nodes_of_two_cores_of_two_threads;
     use super::*;
+
+    /// Four CPUs, of which this process was started on some and may be on three.
+    fn host(usable: &'static [usize]) -> HostCpus {
+        HostCpus {
+            online: vec![0, 1, 2, 3],
+            allowed: vec![0, 1, 2],
+            usable,
+        }
+    }
 
     #[test]
     fn lists_and_ranges() {
@@ -146,14 +194,22 @@ mod tests {
     #[test]
     fn workers_get_what_was_named() {
         let place = |named: &[usize], queues| {
-            place(Some(named), queues, &[0, 1], &[1], &Topology::default())
+            place(
+                Some(named),
+                queues,
+                &host(&[0, 1]),
+                &[1],
+                &Topology::default(),
+            )
         };
         assert_eq!(place(&[1], 1), Ok(vec![1]));
+        // As with isolcpus=2.
+        assert_eq!(place(&[2], 1), Ok(vec![2]));
         let unusable = CpuListError::Unusable {
-            cpu: 7,
-            usable: "0,1".into(),
+            cpu: 3,
+            usable: "0,1,2".into(),
         };
-        assert_eq!(place(&[7], 1), Err(unusable));
+        assert_eq!(place(&[3], 1), Err(unusable));
         assert_eq!(
             place(&[1], 2),
             Err(CpuListError::Count { cpus: 1, queues: 2 })
@@ -163,7 +219,8 @@ mod tests {
     #[test]
     fn workers_get_the_last_cpus_that_have_the_fewest() {
         let flat = Topology::default();
-        let place = |queues, taken: &[usize]| place(None, queues, &[0, 1, 2, 3], taken, &flat);
+        let place =
+            |queues, taken: &[usize]| place(None, queues, &host(&[0, 1, 2, 3]), taken, &flat);
         assert_eq!(place(2, &[]), Ok(vec![2, 3]));
         assert_eq!(place(1, &[3]), Ok(vec![2]));
         assert_eq!(place(2, &[3, 2, 1]), Ok(vec![0, 3]));
@@ -175,8 +232,8 @@ mod tests {
     fn workers_get_a_core_of_their_own_and_one_node_while_there_are_any() {
         // CPUs n and n + 4 are threads of one core; cores 0 and 1 are one node, 2 and 3 the other.
         let topology = two_nodes_of_two_cores_of_two_threads();
-        let usable: Vec<usize> = (0..8).collect();
-        let place = |queues, taken: &[usize]| place(None, queues, &usable, taken, &topology);
+        let host = host(&[0, 1, 2, 3, 4, 5, 6, 7]);
+        let place = |queues, taken: &[usize]| place(None, queues, &host, taken, &topology);
         assert_eq!(place(2, &[]), Ok(vec![6, 7]));
         assert_eq!(place(2, &[7]), Ok(vec![5, 6]));
         assert_eq!(place(2, &[6, 7]), Ok(vec![4, 5]));

@@ -10,7 +10,7 @@ use pollux_dataplane::ring::RingFeatures;
 use pollux_dataplane::worker::PollMode;
 use vduse::Name;
 
-use super::cpus::{all_usable, online_cpus, place, usable_cpus};
+use super::cpus::{HostCpus, all_usable, place};
 use super::topology::Topology;
 use super::{BackendSpec, CpuListError, InterruptCpus, UmemKind};
 use crate::sandbox::Place;
@@ -131,16 +131,11 @@ impl DeviceOptions {
     ///
     /// [`OptionsError`] for the first thing that is not.
     pub fn check(&self, taken: &[usize]) -> Result<Vec<usize>, OptionsError> {
-        self.check_for(usable_cpus(), &online_cpus(), taken)
+        self.check_for(&HostCpus::look(), taken)
     }
 
-    fn check_for(
-        &self,
-        usable: &[usize],
-        online: &[usize],
-        taken: &[usize],
-    ) -> Result<Vec<usize>, OptionsError> {
-        let queues = self.queues;
+    fn check_for(&self, host: &HostCpus, taken: &[usize]) -> Result<Vec<usize>, OptionsError> {
+        let (queues, online) = (self.queues, &host.online);
         if queues == 0 {
             return Err(OptionsError::NoQueues);
         }
@@ -166,7 +161,7 @@ impl DeviceOptions {
             return Ok(Vec::new());
         }
         let (named, topology) = (self.cpus.as_deref(), Topology::of_machine());
-        Ok(place(named, queues, usable, taken, topology)?)
+        Ok(place(named, queues, host, taken, topology)?)
     }
 }
 
@@ -208,22 +203,23 @@ mod tests {
 
     #[test]
     fn only_what_is_possible_here_passes() {
-        let usable = [0, 1, 2, 3];
-        assert_eq!(options().check_for(&usable, &usable, &[]), Ok(vec![2, 3]));
+        let host = HostCpus {
+            online: vec![0, 1, 2, 3],
+            allowed: vec![0, 1, 2, 3],
+            usable: &[0, 1, 2, 3],
+        };
+        assert_eq!(options().check_for(&host, &[]), Ok(vec![2, 3]));
         let none = DeviceOptions {
             queues: 0,
             ..options()
         };
-        assert_eq!(
-            none.check_for(&usable, &usable, &[]),
-            Err(OptionsError::NoQueues)
-        );
+        assert_eq!(none.check_for(&host, &[]), Err(OptionsError::NoQueues));
         let absent = DeviceOptions {
             interrupt_cpus: InterruptCpus::List(vec![9]),
             ..options()
         };
         assert!(matches!(
-            absent.check_for(&usable, &usable, &[]),
+            absent.check_for(&host, &[]),
             Err(OptionsError::Cpus(_))
         ));
         let many = DeviceOptions {
@@ -231,14 +227,14 @@ mod tests {
             ..options()
         };
         let refused = Err(OptionsError::Queues { queues: 5, cpus: 4 });
-        assert_eq!(many.check_for(&usable, &usable, &[]), refused);
+        assert_eq!(many.check_for(&host, &[]), refused);
         for bytes in [0, (16 << 20) - 4096, (16 << 20) + 1, (1 << 30) + 4096] {
             let odd = DeviceOptions {
                 bounce_size_bytes: Some(bytes),
                 ..options()
             };
             assert_eq!(
-                odd.check_for(&usable, &usable, &[]),
+                odd.check_for(&host, &[]),
                 Err(OptionsError::BounceSize(bytes))
             );
         }
@@ -248,7 +244,7 @@ mod tests {
                 ..options()
             };
             assert_eq!(
-                odd.check_for(&usable, &usable, &[]),
+                odd.check_for(&host, &[]),
                 Err(OptionsError::QueueSize(queue_size))
             );
         }

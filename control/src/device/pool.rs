@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use pollux_dataplane::worker::{PollMode, SharedThread, SpawnError, ThreadConfig};
 
 use super::OptionsError;
-use super::cpus::{all_usable, usable_cpus};
+use super::cpus::{HostCpus, all_usable};
 use super::crew::short_name;
 use crate::sandbox::{Confined, WorkerCalls};
 
@@ -43,7 +43,7 @@ impl PoolOptions {
     ///
     /// [`OptionsError`] for the first CPU that is not there or not allowed.
     pub fn check(&self) -> Result<(), OptionsError> {
-        Ok(all_usable(&self.cpus, usable_cpus())?)
+        Ok(all_usable(&self.cpus, &HostCpus::look().allowed)?)
     }
 }
 
@@ -132,6 +132,7 @@ impl Pools {
 
 #[cfg(test)]
 mod tests {
+    use super::super::cpus::usable_cpus;
     use super::*;
 
     fn options(cpus: &[usize]) -> PoolOptions {

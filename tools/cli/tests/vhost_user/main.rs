@@ -69,6 +69,20 @@ fn data_is_right_however_either_side_waits() {
     }
 }
 
+/// As with isolcpus=1 on the kernel's command line.
+#[test]
+fn a_worker_goes_to_a_cpu_that_nothing_goes_to_unasked() {
+    let _alone = alone();
+    let options = ["--cpus", "1", "--poll", "event"];
+    let daemon = Daemon::serve_traced("ram,size=64M", &options, &["taskset", "-c", "0"]);
+    let mut client = Client::connect(daemon.socket(), SPLIT, 1);
+    prove(&mut client, 1, 3);
+    let shown = daemon.status();
+    assert_eq!(shown["queues"][0]["cpu"], 1, "{shown}");
+    drop(client);
+    daemon.stop();
+}
+
 #[test]
 fn one_frontend_follows_another_on_the_same_disk() {
     let _alone = alone();
