@@ -11,6 +11,7 @@
 
 pub mod compare;
 pub mod cpus;
+mod differences;
 pub mod environment;
 pub mod fio;
 pub mod gate;

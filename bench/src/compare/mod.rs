@@ -3,6 +3,7 @@
 
 mod plan;
 pub(crate) mod result;
+mod resume;
 mod table;
 
 use std::io;
@@ -26,6 +27,7 @@ use crate::transport::Transport;
 use crate::vhost::{self, RandomReads, VhostError};
 pub use plan::Plan;
 pub use result::{Comparison, Ending, InterruptsCounted, Point, Ratio, Row, SCHEMA, Settings};
+pub use resume::Earlier;
 
 /// Why there is no comparison, not even of one round.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +59,9 @@ pub enum CompareError {
     /// Poll queues.
     #[error(transparent)]
     PollQueues(#[from] PollQueuesError),
+    /// What was measured before does not go with what would be.
+    #[error("cannot go on with that comparison: {0}")]
+    Resume(String),
     /// The user asked to stop.
     #[error("compare: stopped before the first round was finished; nothing to show")]
     Stopped,
@@ -64,27 +69,37 @@ pub enum CompareError {
 
 /// Measures every server of `plan` in each round and returns all values. Progress goes to standard
 /// error. Ctrl-C, and a server or load that fails in a later round, end it early with the rounds
-/// finished so far.
+/// finished so far. The rounds of one that was run `earlier` are those that it begins with.
 ///
 /// # Errors
-/// No round was finished: the plan, the host or a server does not allow it, or the user stopped.
-pub fn run(plan: &Plan) -> Result<Comparison, CompareError> {
+/// No round was finished: the plan, the host or a server does not allow it, or the user stopped; or it is not the one that
+/// was run earlier.
+pub fn run(plan: &Plan, earlier: Option<Earlier>) -> Result<Comparison, CompareError> {
     plan.check()?;
     let cpus = Placement::choose(&plan.server_cpus, &plan.fio_cpus)?;
     server::check(&plan.servers, plan.transport)?;
     if !plan.transport.is_driven_here() {
         FIO.find().map_err(FioError::Missing)?;
     }
+    let environment = Environment::look();
+    if let Some(earlier) = &earlier {
+        let checked = earlier.check(plan, &cpus, &environment);
+        checked.map_err(CompareError::Resume)?;
+    }
     let _lock = lock().map_err(CompareError::Busy)?;
     let interrupt = Interrupt::install()?;
-    let started_unix_s = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let started_unix_s = match &earlier {
+        Some(earlier) => earlier.started_unix_s,
+        None => now.map_or(0, |since| since.as_secs()),
+    };
     let polled = plan.transport == Transport::VduseVirtioPoll;
     let _poll_queues = polled.then(|| PollQueues::set(1)).transpose()?;
     let sockets = tempfile::tempdir().map_err(CompareError::Sockets)?;
-    let mut bench = Bench::new(plan, &cpus, sockets.path(), &interrupt);
-    let (points, mut ending) = bench.rounds()?;
+    let rounds_done = earlier.as_ref().map_or(0, Earlier::rounds);
+    let mut bench = Bench::new(plan, &cpus, sockets.path(), &interrupt, rounds_done);
+    let points = earlier.map(|it| it.points).unwrap_or_default();
+    let (points, mut ending) = bench.rounds(points, rounds_done)?;
     let mut counted = Vec::new();
     if ending == Ending::Complete {
         counted = bench.count_interrupts();
@@ -96,7 +111,7 @@ pub fn run(plan: &Plan) -> Result<Comparison, CompareError> {
     let settings = plan.settings(&cpus);
     Ok(Comparison::new(
         started_unix_s,
-        Environment::look(),
+        environment,
         settings,
         points,
         counted,
@@ -119,7 +134,13 @@ struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    fn new(plan: &'a Plan, cpus: &'a Placement, sockets: &Path, interrupt: &'a Interrupt) -> Self {
+    fn new(
+        plan: &'a Plan,
+        cpus: &'a Placement,
+        sockets: &Path,
+        interrupt: &'a Interrupt,
+        rounds_done: u32,
+    ) -> Self {
         let setup = Setup {
             pollux: plan.pollux.clone(),
             transport: plan.transport,
@@ -136,14 +157,17 @@ impl<'a> Bench<'a> {
             setup,
             fio_cpus,
             interrupt,
-            progress: Progress::new(plan.course()),
+            progress: Progress::new(plan.course(rounds_done)),
         }
     }
 
-    /// The points of all rounds that were finished.
-    fn rounds(&mut self) -> Result<(Vec<Point>, Ending), CompareError> {
-        let mut points = Vec::new();
-        for round in 1..=self.plan.rounds {
+    /// Returns `points`, which are those of `done` rounds, and those of all rounds that were finished after these.
+    fn rounds(
+        &mut self,
+        mut points: Vec<Point>,
+        done: u32,
+    ) -> Result<(Vec<Point>, Ending), CompareError> {
+        for round in done + 1..=self.plan.rounds {
             let failed = match self.round(round) {
                 Ok(measured) => {
                     points.extend(measured);

@@ -97,14 +97,14 @@ impl Plan {
         Ok(())
     }
 
-    /// What is going to be measured, as far as time goes.
-    pub(super) fn course(&self) -> Course {
+    /// What is going to be measured after `rounds_done` rounds, as far as time goes.
+    pub(super) fn course(&self, rounds_done: u32) -> Course {
         let counts = self.counted().count() * self.iodepths.len();
         let counts = u32::try_from(counts).unwrap_or(u32::MAX);
         Course {
             points: self.servers.len() * self.iodepths.len(),
             rounds: self.rounds,
-            rounds_done: 0,
+            rounds_done,
             name_width: self.name_width() + " QD 1000".len(),
             expected: self.runtime + self.ramp_time + OVERHEAD,
             rest: (COUNT_TIME + OVERHEAD).saturating_mul(counts),
@@ -196,7 +196,7 @@ mod tests {
         let refused = |change: fn(&mut Plan)| {
             let mut changed = plan.clone();
             change(&mut changed);
-            compare::run(&changed).unwrap_err().to_string()
+            compare::run(&changed, None).unwrap_err().to_string()
         };
         assert!(refused(|plan| plan.servers.clear()).contains("nothing to do"));
         assert!(refused(|plan| plan.rounds = 0).contains("nothing to do"));

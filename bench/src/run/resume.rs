@@ -1,10 +1,8 @@
 //! Going on with a run that was stopped, where nothing is different but the time.
 
-use serde::Serialize;
-use serde_json::Value;
-
 use super::{Run, RunError, finished};
 use crate::cpus::Pair;
+use crate::differences::differences;
 use crate::environment::Environment;
 use crate::scenario::Scenario;
 
@@ -42,16 +40,4 @@ pub(super) fn check(
         ));
     }
     Ok(())
-}
-
-/// Returns the names of the fields of `one` that `two` has otherwise.
-fn differences(one: &impl Serialize, two: &impl Serialize) -> Vec<String> {
-    let (one, two) = (json(one), json(two));
-    let fields = one.as_object().into_iter().flatten();
-    let others = fields.filter(|(name, value)| two.get(name) != Some(value));
-    others.map(|(name, _)| name.clone()).collect()
-}
-
-fn json(value: &impl Serialize) -> Value {
-    serde_json::to_value(value).expect("fields with names")
 }

@@ -6,6 +6,7 @@ mod report;
 mod run;
 
 use std::env;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use pollux_bench::ring::{self, RingPlan};
 use pollux_bench::server::{self, Variants};
 use pollux_bench::size::bytes;
 use pollux_bench::transport::Transport;
+use serde::de::DeserializeOwned;
 
 /// Measures Pollux, by itself and beside other servers
 #[derive(Debug, Args)]
@@ -86,8 +88,9 @@ Two settings of pollux beside each other, as options of `pollux serve`:
 Storage behind the servers, and the same storage without a server:
   pollux bench compare --servers pollux:backend=nvme,path=/dev/nvme0n1,raw:node=/dev/nvme0n1:hipri
   pollux bench compare --servers qemu:blockdev=driver=host_device,filename=/dev/nvme0n1,raw:node=/dev/nvme0n1
-Every value and the machine, to keep:
+Every value and the machine, to keep, and two rounds more of it:
   pollux bench compare --iodepth 1,32 --rounds 5 --json > run.json
+  pollux bench compare --iodepth 1,32 --rounds 7 --json --resume run.json > more.json
 
 Needs root, VDUSE, fio and qemu-storage-daemon, and rublk where it is named (tools/peers
 builds it); vhost-user needs no more than qemu-storage-daemon. `pollux vm run -- pollux bench
@@ -141,6 +144,10 @@ struct Compare {
     /// Print raw values, medians and the machine as JSON instead of the table
     #[arg(long)]
     json: bool,
+    /// Go on with the comparison in FILE, which was stopped, or has fewer rounds than --rounds: with the same options,
+    /// machine and program
+    #[arg(long, value_name = "FILE")]
+    resume: Option<PathBuf>,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -170,8 +177,14 @@ pub(crate) fn main(args: BenchArgs) -> ExitCode {
 impl Compare {
     fn run(self) -> Result<ExitCode, String> {
         let json = self.json;
-        let comparison = compare::run(&self.plan()?).map_err(|e| e.to_string())?;
+        let earlier = self.resume.as_deref();
+        let earlier = earlier.map(|file| self::earlier(file, "bench compare"));
+        let earlier = earlier.transpose()?;
+        let comparison = compare::run(&self.plan()?, earlier).map_err(|e| e.to_string())?;
         print(&comparison, json)?;
+        if comparison.ending == Ending::Stopped {
+            eprintln!("{}", how_to_go_on(json));
+        }
         let complete = comparison.ending == Ending::Complete;
         Ok(if complete {
             ExitCode::SUCCESS
@@ -200,6 +213,23 @@ impl Compare {
             size_bytes: self.size,
             poll: self.poll,
         })
+    }
+}
+
+/// Reads what `pollux COMMAND --json` has printed before.
+fn earlier<T: DeserializeOwned>(path: &Path, command: &str) -> Result<T, String> {
+    let what = path.display();
+    let text = std::fs::read_to_string(path).map_err(|e| format!("{what}: {e}"))?;
+    serde_json::from_str(&text)
+        .map_err(|e| format!("{what}: not what `pollux {command} --json` has printed: {e}"))
+}
+
+fn how_to_go_on(json: bool) -> &'static str {
+    match json {
+        true => {
+            "stopped; the same command with --resume FILE goes on, FILE being what is printed here"
+        }
+        false => "stopped; a comparison whose --json was kept can go on with --resume",
     }
 }
 
@@ -238,7 +268,7 @@ mod tests {
             Some(&options[..end.unwrap_or(options.len())])
         });
         let examples: Vec<&str> = examples.collect();
-        assert_eq!(examples.len(), 8, "{examples:?}");
+        assert_eq!(examples.len(), 9, "{examples:?}");
         for example in &examples {
             parse(&format!("compare {example}")).unwrap_or_else(|e| panic!("{example}: {e}"));
         }

@@ -106,7 +106,7 @@ impl Gate {
         }
         let json = self.json;
         let plan = self.plan(&baseline, &candidate)?;
-        let comparison = compare::run(&plan).map_err(|e| e.to_string())?;
+        let comparison = compare::run(&plan, None).map_err(|e| e.to_string())?;
         let complete = comparison.ending == Ending::Complete;
         let gate = gate::Gate::new(baseline.name(), candidate.name(), comparison)
             .map_err(|e| e.to_string())?;

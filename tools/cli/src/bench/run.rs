@@ -107,7 +107,7 @@ impl RunArgs {
         let disk = Served::open(&scenario.backend)?;
         let run = match &self.resume {
             None => run::run(&scenario, &disk),
-            Some(file) => run::resume(&scenario, &disk, earlier(file)?),
+            Some(file) => run::resume(&scenario, &disk, super::earlier(file, "bench run")?),
         };
         let run = run.map_err(|e| e.to_string())?;
         if let Some(folder) = &self.out {
@@ -162,17 +162,6 @@ impl RunArgs {
             None => Ok(()),
         }
     }
-}
-
-/// Returns the run in `file`.
-fn earlier(file: &Path) -> Result<Run, String> {
-    let text = fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
-    serde_json::from_str(&text).map_err(|e| {
-        format!(
-            "{}: no run of `pollux bench run --json` or --out: {e}",
-            file.display()
-        )
-    })
 }
 
 fn unwritable(path: &Path, reason: &std::io::Error) -> String {
