@@ -1,10 +1,11 @@
-//! The admin queue: one command at a time, waited for.
+//! The admin queue: one command at a time, waited for; of Aborts as many as the controller takes.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::NvmeError;
 use super::command::Command;
+use super::completion::Completion;
 use super::dma::{AddressSpace, DmaMemory, PAGE_BYTES};
 use super::identify::IDENTIFY_BYTES;
 use super::queue_pair::{QueuePair, pair_bytes, submission_bytes};
@@ -18,6 +19,9 @@ pub(super) const COMMAND_TIME: Duration = Duration::from_secs(5);
 /// The same where a worker waits for it, whose own answer is waited for.
 pub(super) const QUICK_COMMAND_TIME: Duration = Duration::from_millis(500);
 
+/// Set in the identifiers of Aborts, and in no others.
+const ABORT: u16 = 1 << 15;
+
 /// The admin queue pair of one controller.
 #[derive(Debug)]
 pub(super) struct AdminQueue {
@@ -26,6 +30,10 @@ pub(super) struct AdminQueue {
     space: Arc<AddressSpace>,
     /// Of the last command.
     id: u16,
+    /// Aborts that the controller has.
+    aborts: u16,
+    /// Most that it takes.
+    aborts_max: u16,
 }
 
 impl AdminQueue {
@@ -39,12 +47,15 @@ impl AdminQueue {
             memory,
             space: Arc::clone(space),
             id: 0,
+            aborts: 0,
+            aborts_max: 1,
         })
     }
 
     /// Begins anew, with a controller that is disabled again.
     pub(super) fn restart(&mut self, registers: &Registers) -> Result<(), NvmeError> {
         self.pair = Self::begin(registers, &self.memory)?;
+        self.aborts = 0;
         Ok(())
     }
 
@@ -59,13 +70,12 @@ impl AdminQueue {
 
     /// Carries `command` out, for at most `time`. Returns its result.
     pub(super) fn execute(&mut self, command: &Command, time: Duration) -> Result<u32, NvmeError> {
-        self.id = self.id.wrapping_add(1);
+        self.id = self.id.wrapping_add(1) & !ABORT;
         self.pair.submit(&self.memory, self.id, command);
         self.pair.ring();
         let deadline = Instant::now() + time;
         loop {
-            if let Some(completion) = self.pair.complete() {
-                self.pair.ring();
+            if let Some(completion) = self.complete() {
                 // One that was given up before may come late.
                 if completion.id != self.id {
                     continue;
@@ -80,6 +90,65 @@ impl AdminQueue {
             }
             self.space.bus().pause();
         }
+    }
+
+    /// Takes the next completion of another command than an Abort.
+    fn complete(&mut self) -> Option<Completion> {
+        while let Some(completion) = self.pair.complete() {
+            self.pair.ring();
+            if completion.id & ABORT == 0 {
+                return Some(completion);
+            }
+            // Whether it was obeyed, the command that it was about tells.
+            self.aborts = self.aborts.saturating_sub(1);
+        }
+        None
+    }
+
+    /// Learns that the controller takes `most` Aborts at one time.
+    pub(super) fn set_aborts_max(&mut self, most: u16) {
+        self.aborts_max = most.min(ENTRIES / 2);
+    }
+
+    /// Asks for the end of `commands` of queue `queue`, for at most `time`. Returns whether all Aborts were answered,
+    /// however: before they are, the controller may still end another command of the same number.
+    pub(super) fn abort(
+        &mut self,
+        queue: u16,
+        mut commands: impl Iterator<Item = u16>,
+        time: Duration,
+    ) -> bool {
+        if self.owes_aborts() {
+            // Others have waited for it.
+            return false;
+        }
+        let deadline = Instant::now() + time;
+        let mut next = commands.next();
+        loop {
+            while self.aborts < self.aborts_max
+                && let Some(command) = next
+            {
+                self.aborts += 1;
+                self.id = self.id.wrapping_add(1) & !ABORT;
+                let abort = Command::abort(queue, command);
+                self.pair.submit(&self.memory, self.id | ABORT, &abort);
+                next = commands.next();
+            }
+            self.pair.ring();
+            while self.complete().is_some() {}
+            if next.is_none() && !self.owes_aborts() {
+                return true;
+            }
+            if Instant::now() > deadline {
+                return !self.owes_aborts();
+            }
+            self.space.bus().pause();
+        }
+    }
+
+    /// Returns whether the controller has Aborts that it has not answered.
+    pub(super) fn owes_aborts(&self) -> bool {
+        self.aborts > 0
     }
 
     /// Returns the identify structure `cns` of namespace `nsid`.

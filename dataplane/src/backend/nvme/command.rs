@@ -131,6 +131,15 @@ impl Command {
         }
     }
 
+    /// Asks for an early end of command `id` of submission queue `queue`.
+    pub(in crate::backend) fn abort(queue: u16, id: u16) -> Self {
+        Self {
+            opcode: 0x08,
+            dwords: [u32::from(id) << 16 | u32::from(queue), 0, 0, 0, 0, 0],
+            ..Self::default()
+        }
+    }
+
     /// `flags` has bit 0, the queue is in one piece.
     fn create_queue(opcode: u8, id: u16, entries: u16, address: u64, flags: u32) -> Self {
         let command = Self {
@@ -227,6 +236,12 @@ mod tests {
         assert_eq!((dword(&discard, 10), dword(&discard, 11)), (255, 4));
         assert_eq!(deallocate_range(5, 9)[4], 9);
         assert_eq!(deallocate_range(5, 9)[8], 5);
+    }
+
+    #[test]
+    fn an_abort_names_a_command_and_its_queue() {
+        let abort = Command::abort(3, 0xbeef).entry(1);
+        assert_eq!((abort[0], dword(&abort, 10)), (8, 0xbeef_0003));
     }
 
     #[test]

@@ -90,6 +90,7 @@ impl Controller {
         // Older ones do not have it.
         let nvm = queue.identify(CNS_NVM_CONTROLLER, 0).ok();
         let identity = Identity::parse(&page, nvm.as_deref());
+        queue.set_aborts_max(identity.aborts_max);
         if nsid == 0 || nsid > identity.namespaces {
             return Err(NvmeError::NoNamespace(nsid));
         }
@@ -144,12 +145,24 @@ impl Controller {
         Ok(epoch)
     }
 
+    /// Asks for the end of `commands` of queue pair `id` of `epoch`. Returns whether the controller has answered; if not, the
+    /// queue is to be deleted before a number of those is used again.
+    pub(super) fn abort(&self, id: u16, epoch: u32, commands: impl Iterator<Item = u16>) -> bool {
+        let mut admin = self.admin();
+        // Of another epoch's nothing is left.
+        self.epoch() != epoch || admin.queue.abort(id, commands, QUICK_COMMAND_TIME)
+    }
+
     /// Ends queue pair `id` of `epoch` and everything in it. When this returns, the device reaches no memory because of
     /// what was in it: if it does not obey, it is reset, and if that fails, cut off.
     pub(super) fn delete_queue(&self, id: u16, epoch: u32) {
         let mut admin = self.admin();
-        if self.epoch() != epoch {
+        if self.epoch() != epoch || epoch == DEAD {
             return;
+        }
+        if admin.queue.owes_aborts() {
+            // It would not answer that either.
+            return self.reset(&mut admin);
         }
         let commands = [
             Command::delete_submission_queue(id),
