@@ -15,6 +15,7 @@ mod error;
 pub(super) mod identify;
 #[cfg(test)]
 mod model;
+mod note;
 mod pci;
 mod prp;
 mod queue;
@@ -27,6 +28,7 @@ mod target;
 mod tests;
 mod vfio;
 
+use std::path::Path;
 use std::sync::Arc;
 
 pub use error::NvmeError;
@@ -37,6 +39,7 @@ use super::{Backend, DiskError};
 use crate::blk::Geometry;
 use controller::Controller;
 use dma::AddressSpace;
+use note::Note;
 use pci::PciFunction;
 use registers::Registers;
 use target::Target;
@@ -66,13 +69,15 @@ pub struct Nvme {
 }
 
 impl Nvme {
-    /// Resets the controller and examines the namespace.
+    /// Resets the controller and examines the namespace. A controller that is taken from its driver is noted in the file at
+    /// `note` until it is given back: should this process be killed, the next one that is told of the file does it.
     ///
     /// # Errors
     ///
     /// [`DiskError`] when the controller is not to be had, or the namespace cannot be served.
-    pub fn new(options: &NvmeOptions) -> Result<Self, DiskError> {
-        let function = PciFunction::claim(&options.pci, options.force_unbind)?;
+    pub fn new(options: &NvmeOptions, note: Option<&Path>) -> Result<Self, DiskError> {
+        let (pci, force) = (&options.pci, options.force_unbind);
+        let function = PciFunction::claim(pci, force, Note::at(note))?;
         let (vfio, bar) = Vfio::open(function)?;
         let registers = Registers::new(bar).map_err(|_| NvmeError::Registers)?;
         let space = Arc::new(AddressSpace::new(Box::new(vfio)));
@@ -109,6 +114,12 @@ impl Nvme {
             controller: Arc::new(controller),
         })
     }
+}
+
+/// Gives the controller back to its driver that the file at `note` tells of, as [`Nvme::new`] left it in a process that was
+/// killed. Nobody may use it any more. Returns its address, if there was one.
+pub fn give_back_controller(note: &Path) -> Option<String> {
+    pci::give_back_noted(&Note::at(Some(note)))
 }
 
 impl Backend for Nvme {
