@@ -130,7 +130,8 @@ pub(crate) fn keeps_its_promises(backend: &impl Backend) {
     many_at_once(backend);
     zeroes_and_discards(backend);
     erases(backend);
-    abandons(backend);
+    abandons(backend, false);
+    abandons(backend, true);
 }
 
 /// At every alignment in memory and any size, in one part and in many.
@@ -331,18 +332,30 @@ fn erases(backend: &impl Backend) {
     }
 }
 
-/// Afterwards nothing is pending and the queue goes on.
-fn abandons(backend: &impl Backend) {
+/// Afterwards nothing is pending and the queue goes on. What is asked to end before does so once.
+fn abandons(backend: &impl Backend, aborts: bool) {
     let mut rig = Rig::new(backend);
     let block = rig.geometry.block_bytes as usize;
+    let mut pending = 0;
     for token in 0..16 {
         let into = [segment(&rig.memory, (usize::from(token) * block, block))];
         let range = rig.range(0, block);
-        let _ = rig
-            .queue
-            .submit(token, Operation::Read { range, into: &into });
+        let read = Operation::Read { range, into: &into };
+        pending += usize::from(rig.queue.submit(token, read) == Submission::Pending);
     }
     rig.queue.commit();
+    if aborts {
+        let end = Instant::now() + rig.queue.abort();
+        let mut ended = Vec::new();
+        while rig.queue.in_flight() > 0 && Instant::now() < end {
+            if let Some((token, outcome)) = rig.queue.complete() {
+                assert!(!ended.contains(&token), "{token} ends twice");
+                assert_ne!(outcome, Outcome::Unsupported);
+                ended.push(token);
+            }
+        }
+        assert_eq!(rig.queue.in_flight(), pending - ended.len());
+    }
     rig.queue.abandon();
     assert_eq!((rig.queue.in_flight(), rig.queue.complete()), (0, None));
     rig.fill(0, &pattern(3, block));
