@@ -151,15 +151,16 @@ impl AdminQueue {
         self.aborts > 0
     }
 
-    /// Returns the identify structure `cns` of namespace `nsid`.
+    /// Returns the identify structure `cns` of namespace `nsid`, within `time`.
     pub(super) fn identify(
         &mut self,
         cns: u8,
         nsid: u32,
+        time: Duration,
     ) -> Result<Box<[u8; IDENTIFY_BYTES]>, NvmeError> {
         let offset = pair_bytes(ENTRIES);
         let command = Command::identify(cns, nsid, self.memory.address(offset));
-        self.execute(&command, COMMAND_TIME)?;
+        self.execute(&command, time)?;
         let mut page = Box::new([0; IDENTIFY_BYTES]);
         let data = self.memory.segment(offset, IDENTIFY_BYTES as u64);
         data.map_err(|_| NvmeError::Registers)?.copy_to(&mut *page);

@@ -86,18 +86,24 @@ impl Controller {
     pub(super) fn identify(&self, nsid: u32) -> Result<(Identity, Namespace), NvmeError> {
         let mut admin = self.admin();
         let queue = &mut admin.queue;
-        let page = queue.identify(CNS_CONTROLLER, 0)?;
+        let page = queue.identify(CNS_CONTROLLER, 0, COMMAND_TIME)?;
         // Older ones do not have it.
-        let nvm = queue.identify(CNS_NVM_CONTROLLER, 0).ok();
+        let nvm = queue.identify(CNS_NVM_CONTROLLER, 0, COMMAND_TIME).ok();
         let identity = Identity::parse(&page, nvm.as_deref());
         queue.set_aborts_max(identity.aborts_max);
         if nsid == 0 || nsid > identity.namespaces {
             return Err(NvmeError::NoNamespace(nsid));
         }
-        let namespace = Namespace::parse(&*queue.identify(CNS_NAMESPACE, nsid)?);
-        match namespace.blocks {
-            0 => Err(NvmeError::NoNamespace(nsid)),
-            _ => Ok((identity, namespace)),
+        Ok((identity, namespace(queue, nsid, COMMAND_TIME)?))
+    }
+
+    /// Returns what namespace `nsid` says of itself by now.
+    pub(super) fn namespace(&self, nsid: u32) -> Result<Namespace, NvmeError> {
+        let mut admin = self.admin();
+        match self.epoch() {
+            DEAD => Err(NvmeError::Gone),
+            // Workers may want the queue.
+            _ => namespace(&mut admin.queue, nsid, QUICK_COMMAND_TIME),
         }
     }
 
@@ -234,6 +240,14 @@ impl Drop for Controller {
             let _ = disable(registers, &self.space, QUICK_RESET_TIME);
         }
         self.space.bus().set_master(false);
+    }
+}
+
+fn namespace(queue: &mut AdminQueue, nsid: u32, time: Duration) -> Result<Namespace, NvmeError> {
+    let namespace = Namespace::parse(&*queue.identify(CNS_NAMESPACE, nsid, time)?);
+    match namespace.blocks {
+        0 => Err(NvmeError::NoNamespace(nsid)),
+        _ => Ok(namespace),
     }
 }
 

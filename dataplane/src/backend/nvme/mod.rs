@@ -36,7 +36,7 @@ pub use queue::NvmeQueue;
 
 use super::memory_disk::serial;
 use super::{Backend, DiskError};
-use crate::blk::Geometry;
+use crate::blk::{Geometry, SECTOR_BYTES};
 use controller::Controller;
 use dma::AddressSpace;
 use note::Note;
@@ -134,12 +134,30 @@ impl Backend for Nvme {
         queue.map_err(std::io::Error::other)
     }
 
-    /// A namespace has the size that it has.
-    fn resized(&self, _: u64) -> Result<Geometry, DiskError> {
-        Err(NvmeError::Resize.into())
+    /// A namespace has the size that it has, which may be another than before.
+    fn resized(&self, asked: u64) -> Result<Geometry, DiskError> {
+        let nsid = self.target.nsid;
+        let now = self.controller.namespace(nsid)?;
+        if now.block_bytes != u64::from(self.target.block_bytes) || now.metadata_bytes > 0 {
+            return Err(NvmeError::Formatted(nsid).into());
+        }
+        let size_bytes = now.blocks.saturating_mul(now.block_bytes);
+        if size_bytes != asked {
+            return Err(NvmeError::Size {
+                nsid,
+                size_bytes,
+                asked,
+            }
+            .into());
+        }
+        Ok(Geometry {
+            capacity_sectors: size_bytes / SECTOR_BYTES,
+            ..self.geometry.clone()
+        })
     }
 
-    fn resize(&mut self, _: Geometry) -> Result<(), DiskError> {
-        Err(NvmeError::Resize.into())
+    fn resize(&mut self, geometry: Geometry) -> Result<(), DiskError> {
+        self.geometry = geometry;
+        Ok(())
     }
 }

@@ -132,7 +132,6 @@ fn a_namespace_is_described_as_it_is() {
     );
     assert!(geometry.volatile_cache && geometry.write_zeroes_may_unmap && !geometry.read_only);
     assert_eq!(&geometry.serial[..8], b"MODEL-1\0");
-    assert!(rig.nvme.resized(1 << 30).is_err());
     let model = Model::new();
     model.state().block_bytes = 4096;
     model.state().volatile_cache = false;
@@ -197,4 +196,31 @@ fn what_cannot_be_served_is_refused() {
         ..options()
     };
     assert!(refused(|_| {}, &serial).contains("20 bytes"));
+}
+
+#[test]
+fn another_size_of_the_namespace_is_taken_on() {
+    let mut rig = Rig::new();
+    let mut queue = rig.queue();
+    let refused = rig.nvme.resized(16 << 20).expect_err("too much");
+    assert!(
+        refused.to_string().contains("has 8388608 bytes"),
+        "{refused}"
+    );
+    rig.model.state().disk.resize(16 << 20, 0x5a);
+    let geometry = rig.nvme.resized(16 << 20).expect("its size");
+    assert_eq!(geometry.capacity_sectors, 32768);
+    rig.nvme.resize(geometry.clone()).expect("taken on");
+    assert_eq!(*rig.nvme.geometry(), geometry);
+    let range = sectors(32760, 4096);
+    let into = [rig.segment(0, 4096)];
+    let read = Operation::Read { range, into: &into };
+    assert_eq!(rig.run(&mut queue, read), Outcome::Done);
+    assert!(rig.bytes(0, 4096).iter().all(|byte| *byte == 0x5a));
+    rig.model.state().block_bytes = 4096;
+    let formatted = rig.nvme.resized(16 << 20).expect_err("other blocks");
+    assert!(
+        formatted.to_string().contains("serve it anew"),
+        "{formatted}"
+    );
 }
