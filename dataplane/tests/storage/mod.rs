@@ -128,6 +128,7 @@ pub(crate) fn keeps_its_promises(backend: &impl Backend) {
     reads_back(backend);
     queues_see_one_disk(backend);
     many_at_once(backend);
+    is_durable_at_once(backend);
     zeroes_and_discards(backend);
     erases(backend);
     abandons(backend, false);
@@ -249,6 +250,32 @@ fn many_at_once(backend: &impl Backend) {
     let bytes = usize::from(count) * block;
     assert_eq!(rig.read(0, &[(1 << 20, bytes)]), Outcome::Done);
     assert!(rig.bytes(1 << 20, bytes) == rig.bytes(0, bytes));
+}
+
+/// For a driver that does not flush: as any other, and back. A flush has nothing to do then, and is no error.
+fn is_durable_at_once(backend: &impl Backend) {
+    let mut rig = Rig::new(backend);
+    let block = rig.geometry.block_bytes as usize;
+    let sectors = block as u64 / SECTOR_BYTES;
+    for (seed, write_through) in (23..).zip([true, false, true]) {
+        rig.queue.set_write_through(write_through);
+        let bytes = 9 * block;
+        rig.fill(0, &pattern(seed, bytes));
+        assert_eq!(rig.write(3 * sectors, &[(0, bytes)]), Outcome::Done);
+        let zeroed = rig.range(3 * sectors, block);
+        let zeroes = Operation::WriteZeroes {
+            ranges: &[zeroed],
+            unmap: false,
+        };
+        let mut wanted = pattern(seed, bytes);
+        match rig.carry_out(zeroes) {
+            Outcome::Done => wanted[..block].fill(0),
+            other => assert_eq!(other, Outcome::Unsupported),
+        }
+        assert_eq!(rig.carry_out(Operation::Flush), Outcome::Done);
+        assert_eq!(rig.read(3 * sectors, &[(1 << 20, bytes)]), Outcome::Done);
+        assert!(rig.bytes(1 << 20, bytes) == wanted, "{write_through}");
+    }
 }
 
 fn zeroes_and_discards(backend: &impl Backend) {

@@ -120,6 +120,28 @@ fn zeroes_and_durable_writes_have_their_flags() {
     assert_eq!(flags(&rig), 1 << 14);
     assert_eq!(rig.run(&mut queue, zeroes(false)), Outcome::Done);
     assert_eq!(flags(&rig), 1 << 14);
+    queue.set_write_through(false);
+    assert_eq!(rig.run(&mut queue, write()), Outcome::Done);
+    assert_eq!(flags(&rig), 0);
+    assert_eq!(rig.run(&mut queue, Operation::Flush), Outcome::Done);
+    let last = *rig.model.state().seen.last().expect("a command");
+    assert_eq!((last[0], &last[4..8]), (0, &[1, 0, 0, 0][..]));
+}
+
+#[test]
+fn without_a_volatile_cache_every_write_is_durable() {
+    let model = Model::new();
+    model.state().volatile_cache = false;
+    let rig = Rig::over(model);
+    let mut queue = rig.queue();
+    queue.set_write_through(true);
+    let from = [rig.segment(0, 4096)];
+    let range = sectors(8, 4096);
+    let write = Operation::Write { range, from: &from };
+    assert_eq!(rig.run(&mut queue, write), Outcome::Done);
+    let last = *rig.model.state().seen.last().expect("a command");
+    assert_eq!(&last[48..52], &[7, 0, 0, 0]);
+    assert_eq!(rig.run(&mut queue, Operation::Flush), Outcome::Done);
 }
 
 #[test]
