@@ -7,6 +7,7 @@ use super::NvmeError;
 use super::command::Command;
 use super::completion::Completion;
 use super::dma::{AddressSpace, DmaMemory, PAGE_BYTES};
+use super::event::NvmeEvent;
 use super::identify::IDENTIFY_BYTES;
 use super::queue_pair::{QueuePair, pair_bytes, submission_bytes};
 use super::registers::Registers;
@@ -21,6 +22,13 @@ pub(super) const QUICK_COMMAND_TIME: Duration = Duration::from_millis(500);
 
 /// Set in the identifiers of Aborts, and in no others.
 const ABORT: u16 = 1 << 15;
+/// The identifier of the request to be told of an event.
+const EVENT: u16 = 1 << 14;
+
+/// The notice of namespaces that have changed.
+const NAMESPACES_CHANGED: u32 = 1 << 8;
+/// Bytes of a log that are read: the longest of those that events are in.
+const LOG_BYTES: u32 = 4096;
 
 /// The admin queue pair of one controller.
 #[derive(Debug)]
@@ -34,6 +42,8 @@ pub(super) struct AdminQueue {
     aborts: u16,
     /// Most that it takes.
     aborts_max: u16,
+    /// What the controller told of, and was not asked for yet.
+    event: Option<NvmeEvent>,
 }
 
 impl AdminQueue {
@@ -49,6 +59,7 @@ impl AdminQueue {
             id: 0,
             aborts: 0,
             aborts_max: 1,
+            event: None,
         })
     }
 
@@ -56,6 +67,7 @@ impl AdminQueue {
     pub(super) fn restart(&mut self, registers: &Registers) -> Result<(), NvmeError> {
         self.pair = Self::begin(registers, &self.memory)?;
         self.aborts = 0;
+        self.event = None;
         Ok(())
     }
 
@@ -70,8 +82,8 @@ impl AdminQueue {
 
     /// Carries `command` out, for at most `time`. Returns its result.
     pub(super) fn execute(&mut self, command: &Command, time: Duration) -> Result<u32, NvmeError> {
-        self.id = self.id.wrapping_add(1) & !ABORT;
-        self.pair.submit(&self.memory, self.id, command);
+        let id = self.next_id();
+        self.pair.submit(&self.memory, id, command);
         self.pair.ring();
         let deadline = Instant::now() + time;
         loop {
@@ -96,13 +108,53 @@ impl AdminQueue {
     fn complete(&mut self) -> Option<Completion> {
         while let Some(completion) = self.pair.complete() {
             self.pair.ring();
-            if completion.id & ABORT == 0 {
+            if completion.id == EVENT {
+                let told = completion.status.is_success();
+                self.event = told.then(|| NvmeEvent::new(completion.result));
+            } else if completion.id & ABORT != 0 {
+                // Whether it was obeyed, the command that it was about tells.
+                self.aborts = self.aborts.saturating_sub(1);
+            } else {
                 return Some(completion);
             }
-            // Whether it was obeyed, the command that it was about tells.
-            self.aborts = self.aborts.saturating_sub(1);
         }
         None
+    }
+
+    /// Has the controller tell of events, one at a time, which every controller can.
+    pub(super) fn listen(&mut self, time: Duration) -> Result<(), NvmeError> {
+        // Not all have namespaces that change.
+        for notices in [NAMESPACES_CHANGED, 0] {
+            match self.execute(&Command::set_events(notices), time) {
+                Ok(_) => break,
+                Err(NvmeError::Admin { .. }) => {}
+                Err(other) => return Err(other),
+            }
+        }
+        self.request_event();
+        Ok(())
+    }
+
+    fn request_event(&mut self) {
+        let request = Command::event_request();
+        self.pair.submit(&self.memory, EVENT, &request);
+        self.pair.ring();
+    }
+
+    /// Returns what the controller has told of. It may tell of the next then.
+    pub(super) fn event(&mut self, time: Duration) -> Option<NvmeEvent> {
+        while self.complete().is_some() {}
+        let event = self.event.take()?;
+        let page = self.memory.address(pair_bytes(ENTRIES));
+        // A controller that has no such log does not wait for its reading.
+        let _ = self.execute(&Command::log_page(event.log_page(), LOG_BYTES, page), time);
+        self.request_event();
+        Some(event)
+    }
+
+    fn next_id(&mut self) -> u16 {
+        self.id = self.id.wrapping_add(1) % EVENT;
+        self.id
     }
 
     /// Learns that the controller takes `most` Aborts at one time.
@@ -129,9 +181,9 @@ impl AdminQueue {
                 && let Some(command) = next
             {
                 self.aborts += 1;
-                self.id = self.id.wrapping_add(1) & !ABORT;
+                let id = self.next_id() | ABORT;
                 let abort = Command::abort(queue, command);
-                self.pair.submit(&self.memory, self.id | ABORT, &abort);
+                self.pair.submit(&self.memory, id, &abort);
                 next = commands.next();
             }
             self.pair.ring();

@@ -8,6 +8,7 @@ use super::NvmeError;
 use super::admin::{AdminQueue, COMMAND_TIME, QUICK_COMMAND_TIME};
 use super::command::Command;
 use super::dma::AddressSpace;
+use super::event::NvmeEvent;
 use super::identify::{
     CNS_CONTROLLER, CNS_NAMESPACE, CNS_NVM_CONTROLLER, Controller as Identity, Namespace,
 };
@@ -57,6 +58,7 @@ impl Controller {
         let mut queue = AdminQueue::new(&registers, &space)?;
         enable(&registers, &space, time)?;
         let count = number_of_queues(&mut queue, COMMAND_TIME)?;
+        queue.listen(COMMAND_TIME)?;
         Ok(Self {
             registers,
             space,
@@ -104,6 +106,15 @@ impl Controller {
             DEAD => Err(NvmeError::Gone),
             // Workers may want the queue.
             _ => namespace(&mut admin.queue, nsid, QUICK_COMMAND_TIME),
+        }
+    }
+
+    /// Returns what the controller has told of, if nobody uses the admin queue: one is as good as the other, later.
+    pub(super) fn event(&self) -> Option<NvmeEvent> {
+        let mut admin = self.admin.try_lock().ok()?;
+        match self.epoch() {
+            DEAD => None,
+            _ => admin.queue.event(QUICK_COMMAND_TIME),
         }
     }
 
@@ -219,7 +230,7 @@ impl Controller {
         let count = number_of_queues(&mut admin.queue, QUICK_COMMAND_TIME)?;
         match usize::from(count) < admin.queues.len() {
             true => Err(NvmeError::Queues(usize::from(count))),
-            false => Ok(()),
+            false => admin.queue.listen(QUICK_COMMAND_TIME),
         }
     }
 

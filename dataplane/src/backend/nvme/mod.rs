@@ -12,6 +12,7 @@ mod controller;
 mod dma;
 mod driver_memory;
 mod error;
+mod event;
 pub(super) mod identify;
 #[cfg(test)]
 mod model;
@@ -32,6 +33,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use error::NvmeError;
+pub use event::NvmeEvent;
 pub use queue::NvmeQueue;
 
 use super::memory_disk::serial;
@@ -83,6 +85,12 @@ impl Nvme {
         let space = Arc::new(AddressSpace::new(Box::new(vfio)));
         let controller = Controller::new(registers, space)?;
         Self::over(controller, options)
+    }
+
+    /// Returns what the controller has told of, each event once. If it has, its log is awaited, with a bound; workers
+    /// use the same queue only to give up or begin anew.
+    pub fn event(&self) -> Option<NvmeEvent> {
+        self.controller.event()
     }
 
     fn over(controller: Controller, options: &NvmeOptions) -> Result<Self, DiskError> {

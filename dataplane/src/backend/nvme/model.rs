@@ -50,6 +50,13 @@ pub(super) struct State {
     /// Submission queues that were deleted.
     pub(super) deletions: u32,
     pub(super) resets: u32,
+    /// Requests to be told of an event; events that nobody was told of.
+    listeners: Vec<Fetched>,
+    pub(super) events: Vec<u32>,
+    /// Logs that were read.
+    pub(super) logs_read: Vec<u8>,
+    /// Namespaces do not change.
+    pub(super) is_fixed: bool,
     /// No queue is deleted, nor is that answered.
     pub(super) ignores_deletions: bool,
     /// Nothing is answered, not even a reset.
@@ -110,6 +117,10 @@ impl Model {
             aborts_seen_max: 0,
             deletions: 0,
             resets: 0,
+            listeners: Vec::new(),
+            events: Vec::new(),
+            logs_read: Vec::new(),
+            is_fixed: false,
             ignores_deletions: false,
             is_stuck: false,
             bad: None,
@@ -233,7 +244,9 @@ impl State {
         }
         for id in self.queues.keys().copied().collect::<Vec<_>>() {
             while let Some(command) = self.fetch(id) {
-                if id == 0 && command[0] == 0x08 {
+                if id == 0 && command[0] == 0x0c {
+                    self.listeners.push(command);
+                } else if id == 0 && command[0] == 0x08 {
                     // Answered in the next step, as it takes its time.
                     self.aborts.push(command);
                     self.aborts_seen_max = self.aborts_seen_max.max(self.aborts.len());
@@ -250,6 +263,21 @@ impl State {
                 }
             }
         }
+        self.tell();
+    }
+
+    /// Tells whoever listens of the next event.
+    fn tell(&mut self) {
+        assert!(
+            self.listeners.len() <= 1,
+            "more than every controller takes"
+        );
+        if !self.events.is_empty()
+            && let Some(listener) = self.listeners.pop()
+        {
+            let event = self.events.remove(0);
+            self.complete(0, &listener, 0, event);
+        }
     }
 
     fn enable(&mut self) {
@@ -263,6 +291,7 @@ impl State {
         self.queues.clear();
         self.held.clear();
         self.aborts.clear();
+        self.listeners.clear();
         self.resets += 1;
         for doorbell in 0..8 {
             self.store(DOORBELLS + 4 * doorbell, 0);

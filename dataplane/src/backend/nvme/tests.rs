@@ -15,6 +15,7 @@ use crate::mem::{Direction, Iova, RegionTable, Segment};
 
 mod abort;
 mod ending;
+mod events;
 mod limits;
 mod transfer;
 

@@ -54,6 +54,13 @@ impl State {
             }
             0x06 => return self.identify(first as u8, dword(command, 1), page),
             0x08 => return (0, self.abort(id, (first >> 16) as u16)),
+            0x02 => {
+                self.logs_read.push(first as u8);
+                let written = self.write(page, &[0xff; PAGE_BYTES as usize]);
+                return (if written { 0 } else { DATA_TRANSFER_ERROR }, 0);
+            }
+            0x09 if id == 0x0b && self.is_fixed && second >> 8 != 0 => return (INVALID_FIELD, 0),
+            0x09 if id == 0x0b => {}
             // Two of each kind, counted from 0.
             0x09 => return (0, 1 << 16 | 1),
             _ => return (INVALID_OPCODE, 0),
