@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 
 use pollux_dataplane::backend::{
@@ -297,6 +298,11 @@ impl BackendSpec {
     ///
     /// [`DiskError`] when an option makes no sense or the memory is not there.
     pub fn open(&self, serial: &str) -> Result<Disk, DiskError> {
+        self.open_noting(serial, None)
+    }
+
+    /// Makes the disk. In the file at `note` is written down what the system's own drivers are to have back.
+    pub(super) fn open_noting(&self, serial: &str, note: Option<&Path>) -> Result<Disk, DiskError> {
         let with_serial = |options: &DiskOptions| {
             let mut options = options.clone();
             if options.serial.is_empty() {
@@ -312,7 +318,7 @@ impl BackendSpec {
                 options,
             } => Disk::Ram(Ram::new(&with_serial(options), memory, *prealloc)?),
             Kind::File(options) => file::open(options, serial)?,
-            Kind::NvmeVfio(options) => Disk::Nvme(Nvme::new(options)?),
+            Kind::NvmeVfio(options) => Disk::Nvme(Nvme::new(options, note)?),
         };
         let wrappers = self.wrappers.iter().rev();
         Ok(wrappers.fold(disk, |disk, wrapper| wrapper.around(disk)))

@@ -14,7 +14,7 @@ use vduse::{Device, DeviceError, Name};
 
 use super::notifier::VduseNotifier;
 use super::thread::ControlThread;
-use super::trace::Trace;
+use super::trace::{Trace, controller_note};
 use super::umem::Umem;
 use super::vhost_user;
 use super::workers::Workers;
@@ -274,7 +274,10 @@ impl Prepared {
     ) -> Result<Self, ServeError> {
         let cpus = options.check(taken)?;
         options.mode = crew.mode(&options)?;
-        let open = options.backend.open(options.name.as_str());
+        let note = controller_note(folder, &options.name);
+        let open = options
+            .backend
+            .open_noting(options.name.as_str(), Some(&note));
         let backend = options.backend.to_string();
         let disk = open.map_err(|reason| ServeError::Disk { backend, reason })?;
         calibrate_clock();

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::thread::{JoinHandle, spawn};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use pollux_dataplane::backend::give_back_controller;
 use pollux_dataplane::blk::Status;
 use pollux_dataplane::inflight::{InFlightLog, Logged, QueueLog};
 use pollux_dataplane::limits::QUEUES_MAX;
@@ -19,7 +20,7 @@ use vduse::{
     RequestKind,
 };
 
-use super::trace::Trace;
+use super::trace::{Trace, controller_note};
 use super::{DeviceStatus, memory, messages};
 use crate::vdpa::{self, DetachError};
 
@@ -47,7 +48,8 @@ pub enum LeftoverError {
 }
 
 /// Detaches and destroys the device `name`, which no process serves any more. Requests of its driver
-/// end with an I/O error, those that the killed daemon had not finished first. What it kept in `folder` goes, too.
+/// end with an I/O error, those that the killed daemon had not finished first. What it kept in `folder` goes, too, and a
+/// controller that it took from its driver is given back.
 ///
 /// # Errors
 ///
@@ -70,6 +72,9 @@ pub fn remove_leftover(name: &Name, folder: &Path) -> Result<(), LeftoverError> 
     drop(device);
     Control::open()?.destroy(name)?;
     trace.remove();
+    if let Some(pci) = give_back_controller(&controller_note(folder, name)) {
+        tracing::info!(device = %name, "{pci} is its driver's again");
+    }
     Ok(())
 }
 

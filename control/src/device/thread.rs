@@ -216,6 +216,7 @@ impl ControlThread {
         let drained = self.leaving.then_some(Duration::from_millis(DRAIN_MS_MAX));
         let limits = [self.options.io_timeout, drained].into_iter().flatten();
         self.workers.watch(limits.min(), self.leaving);
+        self.disk.tell_event(&self.options.name);
         let (name, wanted) = (&self.options.name, &self.options.interrupt_cpus);
         let cpus = self.workers.cpus();
         for queue in &mut self.interrupts {

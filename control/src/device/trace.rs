@@ -144,6 +144,11 @@ impl DeviceState {
     }
 }
 
+/// Returns the file that tells of the controller that the device `name` took from its driver, for as long as it has it.
+pub(super) fn controller_note(folder: &Path, name: &Name) -> PathBuf {
+    folder.join(format!("{name}.controller"))
+}
+
 /// The files of one device: `NAME.state` and `NAME.inflight`.
 #[derive(Clone, Debug)]
 pub(super) struct Trace {

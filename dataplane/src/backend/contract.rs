@@ -1,6 +1,7 @@
 //! What every backend promises.
 
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 use super::DiskError;
 use crate::blk::{Geometry, Operation};
@@ -109,6 +110,13 @@ pub trait BackendQueue: Send {
         BackendCounts::default()
     }
 
+    /// Asks the storage to end everything pending itself. Returns how long that may take: no time where it cannot be asked.
+    /// What ends by then is returned by [`complete`](Self::complete), however it ended; what does not is given up, and
+    /// [`abandon`](Self::abandon) follows in any case.
+    fn abort(&mut self) -> Duration {
+        Duration::ZERO
+    }
+
     /// Gives up everything pending. When it returns, nothing touches the memory of those operations any
     /// more, none of their tokens is returned again, and new operations may be submitted.
     fn abandon(&mut self) {}
@@ -148,6 +156,10 @@ impl<Q: BackendQueue + ?Sized> BackendQueue for Box<Q> {
 
     fn counts(&self) -> BackendCounts {
         (**self).counts()
+    }
+
+    fn abort(&mut self) -> Duration {
+        (**self).abort()
     }
 
     fn abandon(&mut self) {

@@ -183,6 +183,10 @@ impl<Q: BackendQueue> BackendQueue for DelayQueue<Q> {
         self.held.len() + self.lost + self.inner.in_flight()
     }
 
+    fn abort(&mut self) -> Duration {
+        self.inner.abort()
+    }
+
     fn abandon(&mut self) {
         self.held.clear();
         self.lost = 0;

@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bitflags::bitflags;
 use rand::RngExt;
@@ -202,6 +203,10 @@ impl<Q: BackendQueue> BackendQueue for FailingQueue<Q> {
 
     fn in_flight(&self) -> usize {
         self.inner.in_flight()
+    }
+
+    fn abort(&mut self) -> Duration {
+        self.inner.abort()
     }
 
     fn abandon(&mut self) {

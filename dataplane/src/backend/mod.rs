@@ -23,7 +23,7 @@ pub use error::{Failing, FailingQueue, FailureRule, OperationKinds};
 pub use file::{FileDisk, FileError, FileOptions, FileQueue};
 pub use memory_disk::{DiskError, DiskOptions};
 pub use null::{Null, NullQueue};
-pub use nvme::{Nvme, NvmeError, NvmeOptions, NvmeQueue};
+pub use nvme::{Nvme, NvmeError, NvmeEvent, NvmeOptions, NvmeQueue, give_back_controller};
 pub use passthrough::{Passthrough, PassthroughError, PassthroughQueue};
 pub use ram::{Ram, RamMemory, RamQueue};
 pub use throttle::{Rate, RateLimits, Throttle, ThrottleQueue};

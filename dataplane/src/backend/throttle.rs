@@ -197,6 +197,10 @@ impl<Q: BackendQueue> BackendQueue for ThrottleQueue<Q> {
         self.held.len() + self.inner.in_flight()
     }
 
+    fn abort(&mut self) -> Duration {
+        self.inner.abort()
+    }
+
     fn abandon(&mut self) {
         self.held.clear();
         self.inner.abandon();

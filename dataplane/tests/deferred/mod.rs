@@ -17,6 +17,9 @@ use pollux_dataplane::mem::Segment;
 
 use crate::common::{DISK_BYTES, PATIENCE, options};
 
+/// How long aborted operations may take.
+pub const ABORT_TIME: Duration = Duration::from_millis(200);
+
 /// An operation that was accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kept {
@@ -47,6 +50,8 @@ pub struct State {
     pub accepted: Vec<u64>,
     pub refused: u64,
     pub abandons: u64,
+    /// How the first operations that are pending end when they are aborted.
+    pub aborted: Vec<Outcome>,
     /// Accepted since the last commit.
     uncommitted: usize,
 }
@@ -186,6 +191,14 @@ impl BackendQueue for DeferredQueue {
     fn in_flight(&self) -> usize {
         let state = self.0.state();
         state.pending.len() + state.finished.len()
+    }
+
+    fn abort(&mut self) -> Duration {
+        let aborted = std::mem::take(&mut self.0.state().aborted);
+        for outcome in &aborted {
+            self.0.finish_as(0, *outcome);
+        }
+        ABORT_TIME * u32::from(!aborted.is_empty())
     }
 
     fn abandon(&mut self) {

@@ -128,9 +128,11 @@ pub(crate) fn keeps_its_promises(backend: &impl Backend) {
     reads_back(backend);
     queues_see_one_disk(backend);
     many_at_once(backend);
+    is_durable_at_once(backend);
     zeroes_and_discards(backend);
     erases(backend);
-    abandons(backend);
+    abandons(backend, false);
+    abandons(backend, true);
 }
 
 /// At every alignment in memory and any size, in one part and in many.
@@ -250,6 +252,32 @@ fn many_at_once(backend: &impl Backend) {
     assert!(rig.bytes(1 << 20, bytes) == rig.bytes(0, bytes));
 }
 
+/// For a driver that does not flush: as any other, and back. A flush has nothing to do then, and is no error.
+fn is_durable_at_once(backend: &impl Backend) {
+    let mut rig = Rig::new(backend);
+    let block = rig.geometry.block_bytes as usize;
+    let sectors = block as u64 / SECTOR_BYTES;
+    for (seed, write_through) in (23..).zip([true, false, true]) {
+        rig.queue.set_write_through(write_through);
+        let bytes = 9 * block;
+        rig.fill(0, &pattern(seed, bytes));
+        assert_eq!(rig.write(3 * sectors, &[(0, bytes)]), Outcome::Done);
+        let zeroed = rig.range(3 * sectors, block);
+        let zeroes = Operation::WriteZeroes {
+            ranges: &[zeroed],
+            unmap: false,
+        };
+        let mut wanted = pattern(seed, bytes);
+        match rig.carry_out(zeroes) {
+            Outcome::Done => wanted[..block].fill(0),
+            other => assert_eq!(other, Outcome::Unsupported),
+        }
+        assert_eq!(rig.carry_out(Operation::Flush), Outcome::Done);
+        assert_eq!(rig.read(3 * sectors, &[(1 << 20, bytes)]), Outcome::Done);
+        assert!(rig.bytes(1 << 20, bytes) == wanted, "{write_through}");
+    }
+}
+
 fn zeroes_and_discards(backend: &impl Backend) {
     let mut rig = Rig::new(backend);
     let block = rig.geometry.block_bytes as usize;
@@ -331,18 +359,30 @@ fn erases(backend: &impl Backend) {
     }
 }
 
-/// Afterwards nothing is pending and the queue goes on.
-fn abandons(backend: &impl Backend) {
+/// Afterwards nothing is pending and the queue goes on. What is asked to end before does so once.
+fn abandons(backend: &impl Backend, aborts: bool) {
     let mut rig = Rig::new(backend);
     let block = rig.geometry.block_bytes as usize;
+    let mut pending = 0;
     for token in 0..16 {
         let into = [segment(&rig.memory, (usize::from(token) * block, block))];
         let range = rig.range(0, block);
-        let _ = rig
-            .queue
-            .submit(token, Operation::Read { range, into: &into });
+        let read = Operation::Read { range, into: &into };
+        pending += usize::from(rig.queue.submit(token, read) == Submission::Pending);
     }
     rig.queue.commit();
+    if aborts {
+        let end = Instant::now() + rig.queue.abort();
+        let mut ended = Vec::new();
+        while rig.queue.in_flight() > 0 && Instant::now() < end {
+            if let Some((token, outcome)) = rig.queue.complete() {
+                assert!(!ended.contains(&token), "{token} ends twice");
+                assert_ne!(outcome, Outcome::Unsupported);
+                ended.push(token);
+            }
+        }
+        assert_eq!(rig.queue.in_flight(), pending - ended.len());
+    }
     rig.queue.abandon();
     assert_eq!((rig.queue.in_flight(), rig.queue.complete()), (0, None));
     rig.fill(0, &pattern(3, block));

@@ -3,11 +3,13 @@
 use std::fs::File;
 
 use pollux_dataplane::backend::{
-    Backend, BackendQueue, Delay, DiskError, Failing, FileDisk, Null, Nvme, Passthrough, Ram,
-    Throttle,
+    Backend, BackendQueue, Delay, DiskError, Failing, FileDisk, Null, Nvme, NvmeEvent, Passthrough,
+    Ram, Throttle,
 };
 use pollux_dataplane::blk::Geometry;
 use pollux_dataplane::worker::{Notifier, SpawnError, Worker, WorkerConfig, spawn};
+use tracing::warn;
+use vduse::Name;
 
 use crate::sandbox::StorageCalls;
 
@@ -127,6 +129,24 @@ impl Disk {
             Self::Delay(delay) => delay.inner().release(),
             Self::Failing(failing) => failing.inner().release(),
             Self::Throttle(throttle) => throttle.inner().release(),
+        }
+    }
+
+    /// Returns what the storage has told of its own accord, each event once.
+    pub(crate) fn event(&self) -> Option<NvmeEvent> {
+        match self {
+            Self::Null(_) | Self::Ram(_) | Self::File(_) | Self::Passthrough(_) => None,
+            Self::Nvme(nvme) => nvme.event(),
+            Self::Delay(delay) => delay.inner().event(),
+            Self::Failing(failing) => failing.inner().event(),
+            Self::Throttle(throttle) => throttle.inner().event(),
+        }
+    }
+
+    /// Tells of what the storage has told of, if it has. What it tells next waits for the next time.
+    pub(crate) fn tell_event(&self, device: &Name) {
+        if let Some(event) = self.event() {
+            warn!(%device, "{event}");
         }
     }
 

@@ -121,6 +121,7 @@ impl VhostUserThread {
             workers.watch(self.options.io_timeout, false);
             // Not before a while has passed since the last event: a worker that sleeps between requests would tell of each.
             resting = count == 0 && workers.rest();
+            self.disk.tell_event(&self.options.name);
         }
     }
 

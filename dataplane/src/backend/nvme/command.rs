@@ -106,6 +106,38 @@ impl Command {
         }
     }
 
+    /// Asks to be told of what the SMART log warns of, and of the notices whose bits are set in `notices` (feature 0Bh).
+    pub(in crate::backend) fn set_events(notices: u32) -> Self {
+        Self {
+            opcode: 0x09,
+            dwords: [0x0b, 0x1f | notices, 0, 0, 0, 0],
+            ..Self::default()
+        }
+    }
+
+    /// Completes when there is something to tell.
+    pub(in crate::backend) fn event_request() -> Self {
+        Self {
+            opcode: 0x0c,
+            ..Self::default()
+        }
+    }
+
+    /// Asks for the first `bytes` bytes of log page `log`, whole dwords, to be written to the page at `page`.
+    pub(in crate::backend) fn log_page(log: u8, bytes: u32, page: u64) -> Self {
+        let command = Self {
+            opcode: 0x02,
+            nsid: u32::MAX,
+            // Counted from 0, in dwords.
+            dwords: [(bytes / 4 - 1) << 16 | u32::from(log), 0, 0, 0, 0, 0],
+            ..Self::default()
+        };
+        command.with_data(Prps {
+            first: page,
+            second: 0,
+        })
+    }
+
     /// Makes completion queue `id` of `entries` entries at `address`, without interrupts.
     pub(in crate::backend) fn create_completion_queue(id: u16, entries: u16, address: u64) -> Self {
         Self::create_queue(0x05, id, entries, address, 1)
@@ -128,6 +160,15 @@ impl Command {
         Self {
             opcode: 0x04,
             ..Self::delete_submission_queue(id)
+        }
+    }
+
+    /// Asks for an early end of command `id` of submission queue `queue`.
+    pub(in crate::backend) fn abort(queue: u16, id: u16) -> Self {
+        Self {
+            opcode: 0x08,
+            dwords: [u32::from(id) << 16 | u32::from(queue), 0, 0, 0, 0, 0],
+            ..Self::default()
         }
     }
 
@@ -227,6 +268,24 @@ mod tests {
         assert_eq!((dword(&discard, 10), dword(&discard, 11)), (255, 4));
         assert_eq!(deallocate_range(5, 9)[4], 9);
         assert_eq!(deallocate_range(5, 9)[8], 5);
+    }
+
+    #[test]
+    fn events_are_asked_for_and_their_logs_read_in_dwords() {
+        let events = Command::set_events(1 << 8).entry(1);
+        assert_eq!(
+            (events[0], dword(&events, 10), dword(&events, 11)),
+            (9, 0x0b, 0x11f)
+        );
+        let log = Command::log_page(4, 4096, 0x5000).entry(1);
+        assert_eq!((log[0], dword(&log, 1)), (2, u32::MAX));
+        assert_eq!((dword(&log, 10), dword(&log, 6)), (0x03ff_0004, 0x5000));
+    }
+
+    #[test]
+    fn an_abort_names_a_command_and_its_queue() {
+        let abort = Command::abort(3, 0xbeef).entry(1);
+        assert_eq!((abort[0], dword(&abort, 10)), (8, 0xbeef_0003));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::NvmeError;
 use super::admin::{AdminQueue, COMMAND_TIME, QUICK_COMMAND_TIME};
 use super::command::Command;
 use super::dma::AddressSpace;
+use super::event::NvmeEvent;
 use super::identify::{
     CNS_CONTROLLER, CNS_NAMESPACE, CNS_NVM_CONTROLLER, Controller as Identity, Namespace,
 };
@@ -57,6 +58,7 @@ impl Controller {
         let mut queue = AdminQueue::new(&registers, &space)?;
         enable(&registers, &space, time)?;
         let count = number_of_queues(&mut queue, COMMAND_TIME)?;
+        queue.listen(COMMAND_TIME)?;
         Ok(Self {
             registers,
             space,
@@ -86,17 +88,33 @@ impl Controller {
     pub(super) fn identify(&self, nsid: u32) -> Result<(Identity, Namespace), NvmeError> {
         let mut admin = self.admin();
         let queue = &mut admin.queue;
-        let page = queue.identify(CNS_CONTROLLER, 0)?;
+        let page = queue.identify(CNS_CONTROLLER, 0, COMMAND_TIME)?;
         // Older ones do not have it.
-        let nvm = queue.identify(CNS_NVM_CONTROLLER, 0).ok();
+        let nvm = queue.identify(CNS_NVM_CONTROLLER, 0, COMMAND_TIME).ok();
         let identity = Identity::parse(&page, nvm.as_deref());
+        queue.set_aborts_max(identity.aborts_max);
         if nsid == 0 || nsid > identity.namespaces {
             return Err(NvmeError::NoNamespace(nsid));
         }
-        let namespace = Namespace::parse(&*queue.identify(CNS_NAMESPACE, nsid)?);
-        match namespace.blocks {
-            0 => Err(NvmeError::NoNamespace(nsid)),
-            _ => Ok((identity, namespace)),
+        Ok((identity, namespace(queue, nsid, COMMAND_TIME)?))
+    }
+
+    /// Returns what namespace `nsid` says of itself by now.
+    pub(super) fn namespace(&self, nsid: u32) -> Result<Namespace, NvmeError> {
+        let mut admin = self.admin();
+        match self.epoch() {
+            DEAD => Err(NvmeError::Gone),
+            // Workers may want the queue.
+            _ => namespace(&mut admin.queue, nsid, QUICK_COMMAND_TIME),
+        }
+    }
+
+    /// Returns what the controller has told of, if nobody uses the admin queue: one is as good as the other, later.
+    pub(super) fn event(&self) -> Option<NvmeEvent> {
+        let mut admin = self.admin.try_lock().ok()?;
+        match self.epoch() {
+            DEAD => None,
+            _ => admin.queue.event(QUICK_COMMAND_TIME),
         }
     }
 
@@ -144,12 +162,24 @@ impl Controller {
         Ok(epoch)
     }
 
+    /// Asks for the end of `commands` of queue pair `id` of `epoch`. Returns whether the controller has answered; if not, the
+    /// queue is to be deleted before a number of those is used again.
+    pub(super) fn abort(&self, id: u16, epoch: u32, commands: impl Iterator<Item = u16>) -> bool {
+        let mut admin = self.admin();
+        // Of another epoch's nothing is left.
+        self.epoch() != epoch || admin.queue.abort(id, commands, QUICK_COMMAND_TIME)
+    }
+
     /// Ends queue pair `id` of `epoch` and everything in it. When this returns, the device reaches no memory because of
     /// what was in it: if it does not obey, it is reset, and if that fails, cut off.
     pub(super) fn delete_queue(&self, id: u16, epoch: u32) {
         let mut admin = self.admin();
-        if self.epoch() != epoch {
+        if self.epoch() != epoch || epoch == DEAD {
             return;
+        }
+        if admin.queue.owes_aborts() {
+            // It would not answer that either.
+            return self.reset(&mut admin);
         }
         let commands = [
             Command::delete_submission_queue(id),
@@ -200,7 +230,7 @@ impl Controller {
         let count = number_of_queues(&mut admin.queue, QUICK_COMMAND_TIME)?;
         match usize::from(count) < admin.queues.len() {
             true => Err(NvmeError::Queues(usize::from(count))),
-            false => Ok(()),
+            false => admin.queue.listen(QUICK_COMMAND_TIME),
         }
     }
 
@@ -221,6 +251,14 @@ impl Drop for Controller {
             let _ = disable(registers, &self.space, QUICK_RESET_TIME);
         }
         self.space.bus().set_master(false);
+    }
+}
+
+fn namespace(queue: &mut AdminQueue, nsid: u32, time: Duration) -> Result<Namespace, NvmeError> {
+    let namespace = Namespace::parse(&*queue.identify(CNS_NAMESPACE, nsid, time)?);
+    match namespace.blocks {
+        0 => Err(NvmeError::NoNamespace(nsid)),
+        _ => Ok(namespace),
     }
 }
 

@@ -125,7 +125,19 @@ pub enum NvmeError {
     /// It takes no writes.
     #[error("namespace {0} is write protected: add ro=on")]
     WriteProtected(u32),
-    /// The size is the namespace's.
-    #[error("the size is that of the namespace, which is not changed here: use nvme create-ns")]
-    Resize,
+    /// No size of a namespace can be chosen.
+    #[error(
+        "namespace {nsid} has {size_bytes} bytes and cannot be made {asked}: resize the namespace first, then give its size"
+    )]
+    Size {
+        /// The namespace.
+        nsid: u32,
+        /// Its size.
+        size_bytes: u64,
+        /// Size asked for.
+        asked: u64,
+    },
+    /// It is not what is served.
+    #[error("namespace {0} was formatted with other blocks meanwhile: serve it anew")]
+    Formatted(u32),
 }

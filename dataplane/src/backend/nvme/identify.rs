@@ -25,6 +25,8 @@ pub(in crate::backend) struct Controller {
     /// Most data bytes of a command, if there is a limit.
     pub(in crate::backend) data_bytes_max: Option<u64>,
     pub(in crate::backend) namespaces: u32,
+    /// Most Abort commands that it takes at one time.
+    pub(in crate::backend) aborts_max: u16,
     pub(in crate::backend) has_deallocate: bool,
     pub(in crate::backend) has_write_zeroes: bool,
     pub(in crate::backend) volatile_cache: bool,
@@ -68,6 +70,8 @@ impl Controller {
             serial,
             data_bytes_max: pages(page[77]),
             namespaces: u32_at(page, 516),
+            // ACL counts from 0.
+            aborts_max: u16::from(page[258]) + 1,
             has_deallocate: oncs >> 2 & 1 == 1,
             has_write_zeroes: oncs >> 3 & 1 == 1,
             volatile_cache: page[525] & 1 == 1,
@@ -186,6 +190,7 @@ mod tests {
         page(&[
             (4, b"SN 12345            "),
             (77, &[7]),
+            (258, &[3]),
             (516, &[2, 1, 0, 0]),
             (520, &[0b1100, 0]),
             (525, &[1]),
@@ -197,7 +202,7 @@ mod tests {
         let parsed = Controller::parse(&controller(), None);
         assert_eq!(&parsed.serial, b"SN 12345\0\0\0\0\0\0\0\0\0\0\0\0");
         assert_eq!(parsed.data_bytes_max, Some(512 << 10));
-        assert_eq!(parsed.namespaces, 258);
+        assert_eq!((parsed.namespaces, parsed.aborts_max), (258, 4));
         assert!(parsed.has_deallocate && parsed.has_write_zeroes && parsed.volatile_cache);
         assert_eq!(parsed.write_zeroes_bytes_max, None);
         let nvm = page(&[(1, &[9]), (3, &[64]), (4, &[0, 0, 1, 0])]);

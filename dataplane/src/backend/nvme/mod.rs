@@ -12,9 +12,11 @@ mod controller;
 mod dma;
 mod driver_memory;
 mod error;
+mod event;
 pub(super) mod identify;
 #[cfg(test)]
 mod model;
+mod note;
 mod pci;
 mod prp;
 mod queue;
@@ -27,16 +29,19 @@ mod target;
 mod tests;
 mod vfio;
 
+use std::path::Path;
 use std::sync::Arc;
 
 pub use error::NvmeError;
+pub use event::NvmeEvent;
 pub use queue::NvmeQueue;
 
 use super::memory_disk::serial;
 use super::{Backend, DiskError};
-use crate::blk::Geometry;
+use crate::blk::{Geometry, SECTOR_BYTES};
 use controller::Controller;
 use dma::AddressSpace;
+use note::Note;
 use pci::PciFunction;
 use registers::Registers;
 use target::Target;
@@ -66,18 +71,26 @@ pub struct Nvme {
 }
 
 impl Nvme {
-    /// Resets the controller and examines the namespace.
+    /// Resets the controller and examines the namespace. A controller that is taken from its driver is noted in the file at
+    /// `note` until it is given back: should this process be killed, the next one that is told of the file does it.
     ///
     /// # Errors
     ///
     /// [`DiskError`] when the controller is not to be had, or the namespace cannot be served.
-    pub fn new(options: &NvmeOptions) -> Result<Self, DiskError> {
-        let function = PciFunction::claim(&options.pci, options.force_unbind)?;
+    pub fn new(options: &NvmeOptions, note: Option<&Path>) -> Result<Self, DiskError> {
+        let (pci, force) = (&options.pci, options.force_unbind);
+        let function = PciFunction::claim(pci, force, Note::at(note))?;
         let (vfio, bar) = Vfio::open(function)?;
         let registers = Registers::new(bar).map_err(|_| NvmeError::Registers)?;
         let space = Arc::new(AddressSpace::new(Box::new(vfio)));
         let controller = Controller::new(registers, space)?;
         Self::over(controller, options)
+    }
+
+    /// Returns what the controller has told of, each event once. If it has, its log is awaited, with a bound; workers
+    /// use the same queue only to give up or begin anew.
+    pub fn event(&self) -> Option<NvmeEvent> {
+        self.controller.event()
     }
 
     fn over(controller: Controller, options: &NvmeOptions) -> Result<Self, DiskError> {
@@ -111,6 +124,12 @@ impl Nvme {
     }
 }
 
+/// Gives the controller back to its driver that the file at `note` tells of, as [`Nvme::new`] left it in a process that was
+/// killed. Nobody may use it any more. Returns its address, if there was one.
+pub fn give_back_controller(note: &Path) -> Option<String> {
+    pci::give_back_noted(&Note::at(Some(note)))
+}
+
 impl Backend for Nvme {
     type Queue = NvmeQueue;
 
@@ -123,12 +142,30 @@ impl Backend for Nvme {
         queue.map_err(std::io::Error::other)
     }
 
-    /// A namespace has the size that it has.
-    fn resized(&self, _: u64) -> Result<Geometry, DiskError> {
-        Err(NvmeError::Resize.into())
+    /// A namespace has the size that it has, which may be another than before.
+    fn resized(&self, asked: u64) -> Result<Geometry, DiskError> {
+        let nsid = self.target.nsid;
+        let now = self.controller.namespace(nsid)?;
+        if now.block_bytes != u64::from(self.target.block_bytes) || now.metadata_bytes > 0 {
+            return Err(NvmeError::Formatted(nsid).into());
+        }
+        let size_bytes = now.blocks.saturating_mul(now.block_bytes);
+        if size_bytes != asked {
+            return Err(NvmeError::Size {
+                nsid,
+                size_bytes,
+                asked,
+            }
+            .into());
+        }
+        Ok(Geometry {
+            capacity_sectors: size_bytes / SECTOR_BYTES,
+            ..self.geometry.clone()
+        })
     }
 
-    fn resize(&mut self, _: Geometry) -> Result<(), DiskError> {
-        Err(NvmeError::Resize.into())
+    fn resize(&mut self, geometry: Geometry) -> Result<(), DiskError> {
+        self.geometry = geometry;
+        Ok(())
     }
 }

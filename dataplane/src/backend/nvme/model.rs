@@ -41,6 +41,22 @@ pub(super) struct State {
     /// I/O commands stay with the controller.
     pub(super) holds: bool,
     pub(super) held: Vec<(u16, Fetched)>,
+    pub(super) abort_answer: AbortAnswer,
+    /// Most Aborts at one time, counted from 0.
+    pub(super) acl: u8,
+    /// Aborts that were fetched and not answered, and the most that there were.
+    aborts: Vec<Fetched>,
+    pub(super) aborts_seen_max: usize,
+    /// Submission queues that were deleted.
+    pub(super) deletions: u32,
+    pub(super) resets: u32,
+    /// Requests to be told of an event; events that nobody was told of.
+    listeners: Vec<Fetched>,
+    pub(super) events: Vec<u32>,
+    /// Logs that were read.
+    pub(super) logs_read: Vec<u8>,
+    /// Namespaces do not change.
+    pub(super) is_fixed: bool,
     /// No queue is deleted, nor is that answered.
     pub(super) ignores_deletions: bool,
     /// Nothing is answered, not even a reset.
@@ -50,6 +66,19 @@ pub(super) struct State {
     /// All I/O commands that were fetched.
     pub(super) seen: Vec<Fetched>,
     pub(super) shutdowns: u32,
+}
+
+/// What becomes of an Abort, and of the command that it is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AbortAnswer {
+    /// The command ends as aborted.
+    Obeyed,
+    /// The command stays.
+    Refused,
+    /// The command has just ended well.
+    TooLate,
+    /// There is none, and the command stays.
+    Silence,
 }
 
 #[derive(Debug, Default)]
@@ -82,6 +111,16 @@ impl Model {
             write_protected: false,
             holds: false,
             held: Vec::new(),
+            abort_answer: AbortAnswer::Obeyed,
+            acl: 3,
+            aborts: Vec::new(),
+            aborts_seen_max: 0,
+            deletions: 0,
+            resets: 0,
+            listeners: Vec::new(),
+            events: Vec::new(),
+            logs_read: Vec::new(),
+            is_fixed: false,
             ignores_deletions: false,
             is_stuck: false,
             bad: None,
@@ -198,20 +237,46 @@ impl State {
             self.shutdowns += 1;
             self.store(CSTS, status | 2 << 2);
         }
+        if self.abort_answer != AbortAnswer::Silence {
+            for abort in std::mem::take(&mut self.aborts) {
+                self.finish(0, &abort);
+            }
+        }
         for id in self.queues.keys().copied().collect::<Vec<_>>() {
             while let Some(command) = self.fetch(id) {
-                if id == 0 {
+                if id == 0 && command[0] == 0x0c {
+                    self.listeners.push(command);
+                } else if id == 0 && command[0] == 0x08 {
+                    // Answered in the next step, as it takes its time.
+                    self.aborts.push(command);
+                    self.aborts_seen_max = self.aborts_seen_max.max(self.aborts.len());
+                } else if id == 0 {
                     if !self.ignores_deletions || ![0x00, 0x04].contains(&command[0]) {
                         self.finish(id, &command);
                     }
-                    continue;
-                }
-                self.seen.push(command);
-                match self.holds {
-                    true => self.held.push((id, command)),
-                    false => self.finish(id, &command),
+                } else {
+                    self.seen.push(command);
+                    match self.holds {
+                        true => self.held.push((id, command)),
+                        false => self.finish(id, &command),
+                    }
                 }
             }
+        }
+        self.tell();
+    }
+
+    /// Tells whoever listens of the next event.
+    fn tell(&mut self) {
+        assert!(
+            self.listeners.len() <= 1,
+            "more than every controller takes"
+        );
+        if !self.events.is_empty()
+            && let Some(listener) = self.listeners.pop()
+        {
+            let event = self.events.remove(0);
+            self.complete(0, &listener, 0, event);
         }
     }
 
@@ -225,6 +290,9 @@ impl State {
     fn disable(&mut self) {
         self.queues.clear();
         self.held.clear();
+        self.aborts.clear();
+        self.listeners.clear();
+        self.resets += 1;
         for doorbell in 0..8 {
             self.store(DOORBELLS + 4 * doorbell, 0);
         }
@@ -248,6 +316,10 @@ impl State {
     /// Carries a command out and says so.
     fn finish(&mut self, id: u16, command: &Fetched) {
         let (status, result) = self.execute(id, command);
+        self.complete(id, command, status, result);
+    }
+
+    fn complete(&mut self, id: u16, command: &Fetched, status: u16, result: u32) {
         let told = self.load(DOORBELLS + 8 * u64::from(id) + 4) as u16;
         let Some(queue) = self.queues.get_mut(&id) else {
             return;

@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::NvmeError;
+use super::note::{Note, Taken};
 
 const BUS: &str = "/sys/bus/pci";
 const VFIO: &str = "vfio-pci";
@@ -18,6 +19,8 @@ pub(super) struct PciFunction {
     pci: String,
     /// From whom it was taken.
     taken_from: Option<Driver>,
+    /// The same for the next process.
+    note: Note,
 }
 
 /// Who had a function.
@@ -25,10 +28,10 @@ pub(super) struct PciFunction {
 struct Driver(Option<String>);
 
 impl PciFunction {
-    /// Claims the NVMe controller at address `pci`, which vfio-pci must have unless it may be taken by force.
-    pub(super) fn claim(pci: &str, force: bool) -> Result<Self, NvmeError> {
-        let well_formed = |c: char| c.is_ascii_hexdigit() || ":.".contains(c);
-        if pci.len() < 12 || !pci.chars().all(well_formed) {
+    /// Claims the NVMe controller at address `pci`, which vfio-pci must have unless it may be taken by force. What is
+    /// taken is noted in `note`, and what a process took and noted there before it was killed is given back at the end.
+    pub(super) fn claim(pci: &str, force: bool, note: Note) -> Result<Self, NvmeError> {
+        if !is_address(pci) {
             return Err(NvmeError::Address(pci.into()));
         }
         let path = device(pci);
@@ -44,8 +47,14 @@ impl PciFunction {
         let mut function = Self {
             pci: pci.into(),
             taken_from: None,
+            note,
         };
         let driver = driver_of(pci);
+        match function.note.read().filter(Taken::is_left) {
+            Some(taken) if taken.pci == pci => function.taken_from = Some(Driver(taken.driver)),
+            _ => drop(give_back_noted(&function.note)),
+        }
+        let was_taken = function.taken_from.is_some();
         if driver.as_deref() != Some(VFIO) {
             match &driver {
                 Some(driver) if !force => {
@@ -54,15 +63,23 @@ impl PciFunction {
                         driver: driver.clone(),
                     });
                 }
+                None if was_taken => {}
                 None if !force => return Err(NvmeError::Unbound(pci.into())),
                 _ => check_unused(pci)?,
             }
-            // Given back from here on, whatever happens.
-            function.taken_from = Some(Driver(driver));
-            function.bind().map_err(|reason| NvmeError::Bind {
+            let refuse = |reason| NvmeError::Bind {
                 pci: pci.into(),
                 reason,
-            })?;
+            };
+            if !was_taken {
+                function
+                    .note
+                    .write(pci, driver.as_deref())
+                    .map_err(refuse)?;
+                // Given back from here on, whatever happens.
+                function.taken_from = Some(Driver(driver));
+            }
+            function.bind().map_err(refuse)?;
         }
         Ok(function)
     }
@@ -78,30 +95,11 @@ impl PciFunction {
 
     fn bind(&self) -> io::Result<()> {
         fs::write(self.path().join("driver_override"), VFIO)?;
-        self.unbind()?;
+        unbind(&self.pci)?;
         fs::write(Path::new(BUS).join("drivers_probe"), &self.pci)?;
         match driver_of(&self.pci).as_deref() {
             Some(VFIO) => Ok(()),
             _ => Err(io::Error::other("the driver is not loaded")),
-        }
-    }
-
-    fn unbind(&self) -> io::Result<()> {
-        match driver_of(&self.pci) {
-            Some(_) => fs::write(self.path().join("driver/unbind"), &self.pci),
-            None => Ok(()),
-        }
-    }
-
-    fn give_back(&self, driver: Option<&str>) -> io::Result<()> {
-        fs::write(self.path().join("driver_override"), "\n")?;
-        self.unbind()?;
-        match driver {
-            Some(driver) => {
-                let driver = Path::new(BUS).join("drivers").join(driver);
-                fs::write(driver.join("bind"), &self.pci)
-            }
-            None => Ok(()),
         }
     }
 }
@@ -110,9 +108,70 @@ impl Drop for PciFunction {
     fn drop(&mut self) {
         if let Some(Driver(driver)) = &self.taken_from {
             // Nobody is left to tell; the device stays with vfio-pci or without a driver.
-            let _ = self.give_back(driver.as_deref());
+            let _ = give_back(&self.pci, driver.as_deref());
+            self.note.remove();
         }
     }
+}
+
+impl Taken {
+    /// Returns whether it was left by a process that is gone, and nobody has taken it since.
+    fn is_left(&self) -> bool {
+        !is_open(&self.pci) && driver_of(&self.pci).is_none_or(|driver| driver == VFIO)
+    }
+}
+
+/// Gives the controller back that `note` tells of, if it was left. Returns its address.
+pub(super) fn give_back_noted(note: &Note) -> Option<String> {
+    let taken = note.read()?;
+    if is_open(&taken.pci) {
+        // Its process lives, and would be waited for.
+        return None;
+    }
+    let is_left = taken.is_left();
+    if is_left {
+        let _ = give_back(&taken.pci, taken.driver.as_deref());
+    }
+    note.remove();
+    is_left.then_some(taken.pci)
+}
+
+/// Returns whether a process has the function open through VFIO: one at a time can open its group.
+fn is_open(pci: &str) -> bool {
+    let Ok(group) = fs::read_link(device(pci).join("iommu_group")) else {
+        return false;
+    };
+    let Some(number) = group.file_name() else {
+        return false;
+    };
+    let group = Path::new("/dev/vfio").join(number);
+    let opened = OpenOptions::new().read(true).write(true).open(group);
+    opened.is_err_and(|error| error.raw_os_error() == Some(libc::EBUSY))
+}
+
+fn give_back(pci: &str, driver: Option<&str>) -> io::Result<()> {
+    fs::write(device(pci).join("driver_override"), "\n")?;
+    unbind(pci)?;
+    match driver {
+        Some(driver) => {
+            let driver = Path::new(BUS).join("drivers").join(driver);
+            fs::write(driver.join("bind"), pci)
+        }
+        None => Ok(()),
+    }
+}
+
+fn unbind(pci: &str) -> io::Result<()> {
+    match driver_of(pci) {
+        Some(_) => fs::write(device(pci).join("driver/unbind"), pci),
+        None => Ok(()),
+    }
+}
+
+/// Returns whether `pci` may be an address.
+pub(super) fn is_address(pci: &str) -> bool {
+    let well_formed = |c: char| c.is_ascii_hexdigit() || ":.".contains(c);
+    pci.len() >= 12 && pci.chars().all(well_formed)
 }
 
 fn device(pci: &str) -> PathBuf {
@@ -194,7 +253,7 @@ mod tests {
     #[test]
     fn what_is_no_controller_is_named() {
         let error = |pci: &str| {
-            let claimed = PciFunction::claim(pci, false);
+            let claimed = PciFunction::claim(pci, false, Note::at(None));
             claimed.expect_err("nothing to claim").to_string()
         };
         for bad in ["", "nvme0", "../../0000:00:1", "00:10.0"] {

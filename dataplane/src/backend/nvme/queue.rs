@@ -4,8 +4,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-
-use nix::errno::Errno;
+use std::time::Duration;
 
 use super::NvmeError;
 use super::bounce::{self, BouncePages, Copying, Page, Place};
@@ -22,6 +21,9 @@ use crate::backend::verb::Verb;
 use crate::backend::{BackendCounts, BackendQueue, Outcome, Submission, Token};
 use crate::blk::{Operation, SECTOR_BYTES, SectorRange};
 use crate::mem::RegionTable;
+use ending::LOST;
+
+mod ending;
 
 /// Entries of a queue, if the controller allows so many.
 const ENTRIES: u32 = 256;
@@ -51,6 +53,8 @@ pub struct NvmeQueue {
     waiting: VecDeque<u16>,
     /// Writes are durable when they complete.
     durable: bool,
+    /// An Abort of one of its commands was not answered.
+    is_owed_abort: bool,
     quiet_passes: u32,
     counts: BackendCounts,
     /// The queues, then a page for each slot, then the bounce pages.
@@ -94,6 +98,7 @@ impl NvmeQueue {
             free_requests: (0..slots).rev().collect(),
             waiting: VecDeque::with_capacity(usize::from(slots)),
             durable: false,
+            is_owed_abort: false,
             quiet_passes: 0,
             counts: BackendCounts::default(),
             memory,
@@ -116,35 +121,6 @@ impl NvmeQueue {
             .create_queue(self.id, entries, submissions, completions);
         self.epoch = created?;
         Ok(())
-    }
-
-    /// Goes on after the queue pair has gone, with all that is pending from its start.
-    #[cold]
-    fn recover(&mut self) {
-        self.forget_commands();
-        if self.create().is_err() {
-            self.epoch = DEAD;
-            return;
-        }
-        self.waiting.clear();
-        for (index, request) in (0..).zip(&mut self.requests) {
-            if request.token.is_some() {
-                request.restart();
-                self.waiting.push_back(index);
-            }
-        }
-        self.issue_waiting();
-        self.pair.ring();
-    }
-
-    /// Takes back all that commands have. The device has none.
-    fn forget_commands(&mut self) {
-        self.free_slots.clear();
-        for (index, slot) in (0..).zip(&mut self.slots) {
-            slot.request = None;
-            self.bounce.give_back(&mut slot.pages);
-            self.free_slots.push(index);
-        }
     }
 
     fn issue_waiting(&mut self) {
@@ -308,19 +284,7 @@ impl NvmeQueue {
         self.free_requests.push(index);
         token
     }
-
-    /// Returns a request of a queue whose controller is lost.
-    #[cold]
-    fn fail_one(&mut self) -> Option<(Token, Outcome)> {
-        let pending = self.requests.iter().position(|it| it.token.is_some())?;
-        Some((self.end_request(pending as u16)?, LOST))
-    }
 }
-
-/// What becomes of requests when the controller is gone.
-const LOST: Outcome = Outcome::Failed {
-    errno: Errno::ENODEV as i32,
-};
 
 impl Slot {
     fn new() -> Self {
@@ -412,21 +376,12 @@ impl BackendQueue for NvmeQueue {
         self.counts
     }
 
+    fn abort(&mut self) -> Duration {
+        self.abort_commands()
+    }
+
     fn abandon(&mut self) {
-        if self.in_flight() == 0 {
-            return;
-        }
-        self.controller.delete_queue(self.id, self.epoch);
-        self.forget_commands();
-        self.waiting.clear();
-        self.free_requests.clear();
-        for (index, request) in (0..).zip(&mut self.requests) {
-            request.end();
-            self.free_requests.push(index);
-        }
-        if self.create().is_err() {
-            self.epoch = DEAD;
-        }
+        self.give_up();
     }
 }
 

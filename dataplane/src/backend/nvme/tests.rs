@@ -5,7 +5,7 @@ use std::sync::Arc;
 use nix::errno::Errno;
 
 use super::dma::AddressSpace;
-use super::model::Model;
+use super::model::{AbortAnswer, Model};
 use super::registers::Registers;
 use super::{Controller, Nvme, NvmeOptions, NvmeQueue};
 use crate::backend::{Backend, BackendQueue, DiskError, Outcome, Submission, Token};
@@ -13,7 +13,9 @@ use crate::blk::{Operation, SectorRange};
 use crate::mem::testing::region;
 use crate::mem::{Direction, Iova, RegionTable, Segment};
 
+mod abort;
 mod ending;
+mod events;
 mod limits;
 mod transfer;
 

@@ -36,14 +36,20 @@ impl<Q: Logged> QueuePoller<Q> {
         time: Duration,
         records: &mut Records<'_>,
     ) -> Report {
-        let abandoned = self.finish(backend, time, records);
-        let Self { translator, state } = self;
-        if abandoned > 0 {
+        let mut abandoned = 0;
+        if self.finish(backend, time, records) > 0 {
+            let errors = &records.counters.errors;
+            let before = errors.get();
+            let time = backend.abort();
+            self.finish(backend, time, records);
             backend.abandon();
+            let Self { translator, state } = self;
             state.fail_in_flight(translator, records);
+            // Some may have ended well after all.
+            abandoned = errors.get().wrapping_sub(before) as usize;
         }
         Report {
-            state: Some(state.queue.state()),
+            state: Some(self.state.queue.state()),
             abandoned,
         }
     }

@@ -191,6 +191,44 @@ fn a_controller_that_was_taken_by_force_is_given_back() {
 }
 
 #[test]
+fn what_a_killed_daemon_took_by_force_is_given_back() {
+    in_guest(|| {
+        for module in ["vfio-pci", "vfio_iommu_type1"] {
+            run("modprobe", &[module]).succeeded();
+        }
+        kernel_node(1);
+        let forced = backend("force_unbind=on,ro=on");
+        let notes = || {
+            let files = fs::read_dir("/run/pollux").expect("the runtime directory");
+            let names = files.flatten().map(|it| it.file_name());
+            names
+                .filter(|name| name.to_string_lossy().contains("controller"))
+                .count()
+        };
+        let has_vfio = || {
+            Path::new("/sys/bus/pci/drivers/vfio-pci")
+                .join(PCI)
+                .exists()
+        };
+        // By the next daemon.
+        let daemon = serve(&forced, &[]);
+        daemon.kill();
+        assert!(has_vfio());
+        let daemon = serve(&forced, &[]);
+        daemon.stop();
+        kernel_node(1);
+        assert_eq!(notes(), 0);
+        // By who removes what is left.
+        let daemon = serve(&forced, &[]);
+        daemon.kill();
+        assert!(has_vfio());
+        pollux(&["detach", "d0"]).succeeded();
+        kernel_node(1);
+        assert_eq!(notes(), 0);
+    });
+}
+
+#[test]
 fn killed_under_a_load_that_verifies() {
     in_guest(|| {
         let _controller = Controller::new();

@@ -1,12 +1,13 @@
 //! What the commands do.
 
-use super::{Fetched, Queue, State};
+use super::{AbortAnswer, Fetched, Queue, State};
 use crate::backend::nvme::dma::PAGE_BYTES;
 use crate::mem::Iova;
 
 const INVALID_OPCODE: u16 = 0x01;
 const INVALID_FIELD: u16 = 0x02;
 const DATA_TRANSFER_ERROR: u16 = 0x04;
+const ABORT_REQUESTED: u16 = 0x07;
 const INVALID_PRP_OFFSET: u16 = 0x13;
 
 fn dword(command: &[u8], number: usize) -> u32 {
@@ -33,6 +34,7 @@ impl State {
         match command[0] {
             0x00 => {
                 self.held.retain(|(queue, _)| *queue != id);
+                self.deletions += 1;
             }
             0x01 => {
                 assert_eq!(second, u32::from(id) << 16 | 1);
@@ -51,11 +53,41 @@ impl State {
                 assert!(self.queues.insert(id, queue).is_none(), "queue {id}");
             }
             0x06 => return self.identify(first as u8, dword(command, 1), page),
+            0x08 => return (0, self.abort(id, (first >> 16) as u16)),
+            0x02 => {
+                self.logs_read.push(first as u8);
+                let written = self.write(page, &[0xff; PAGE_BYTES as usize]);
+                return (if written { 0 } else { DATA_TRANSFER_ERROR }, 0);
+            }
+            0x09 if id == 0x0b && self.is_fixed && second >> 8 != 0 => return (INVALID_FIELD, 0),
+            0x09 if id == 0x0b => {}
             // Two of each kind, counted from 0.
             0x09 => return (0, 1 << 16 | 1),
             _ => return (INVALID_OPCODE, 0),
         }
         (0, 0)
+    }
+
+    /// Returns dword 0 of the answer: whether the command was not aborted.
+    fn abort(&mut self, queue: u16, id: u16) -> u32 {
+        let is_that =
+            |held: &(u16, Fetched)| held.0 == queue && (dword(&held.1, 0) >> 16) as u16 == id;
+        let Some(index) = self.held.iter().position(is_that) else {
+            return 1;
+        };
+        match self.abort_answer {
+            AbortAnswer::Obeyed => {
+                let (queue, command) = self.held.remove(index);
+                self.complete(queue, &command, ABORT_REQUESTED, 0);
+                0
+            }
+            AbortAnswer::TooLate => {
+                let (queue, command) = self.held.remove(index);
+                self.finish(queue, &command);
+                1
+            }
+            AbortAnswer::Refused | AbortAnswer::Silence => 1,
+        }
     }
 
     fn identify(&self, cns: u8, nsid: u32, page: u64) -> (u16, u32) {
@@ -73,6 +105,7 @@ impl State {
             0x01 => {
                 data[4..24].copy_from_slice(b"MODEL-1             ");
                 data[77] = self.mdts;
+                data[258] = self.acl;
                 data[516] = 2;
                 data[520] = 0b1100;
                 data[525] = u8::from(self.volatile_cache);

@@ -3,7 +3,7 @@
 use super::*;
 
 /// Starts `count` reads of a page each, which the controller holds.
-fn hold(rig: &Rig, queue: &mut NvmeQueue, count: u64) {
+pub(super) fn hold(rig: &Rig, queue: &mut NvmeQueue, count: u64) {
     rig.model.state().holds = true;
     for token in 0..count {
         let into = [rig.segment(token * 4096, 4096)];
@@ -17,7 +17,7 @@ fn hold(rig: &Rig, queue: &mut NvmeQueue, count: u64) {
 }
 
 /// Sees that the queue is empty and as good as new.
-fn is_usable(rig: &Rig, queue: &mut NvmeQueue) {
+pub(super) fn is_usable(rig: &Rig, queue: &mut NvmeQueue) {
     rig.model.state().holds = false;
     assert_eq!((queue.in_flight(), queue.complete()), (0, None));
     let data = pattern(99, 1 << 20);

@@ -120,6 +120,28 @@ fn zeroes_and_durable_writes_have_their_flags() {
     assert_eq!(flags(&rig), 1 << 14);
     assert_eq!(rig.run(&mut queue, zeroes(false)), Outcome::Done);
     assert_eq!(flags(&rig), 1 << 14);
+    queue.set_write_through(false);
+    assert_eq!(rig.run(&mut queue, write()), Outcome::Done);
+    assert_eq!(flags(&rig), 0);
+    assert_eq!(rig.run(&mut queue, Operation::Flush), Outcome::Done);
+    let last = *rig.model.state().seen.last().expect("a command");
+    assert_eq!((last[0], &last[4..8]), (0, &[1, 0, 0, 0][..]));
+}
+
+#[test]
+fn without_a_volatile_cache_every_write_is_durable() {
+    let model = Model::new();
+    model.state().volatile_cache = false;
+    let rig = Rig::over(model);
+    let mut queue = rig.queue();
+    queue.set_write_through(true);
+    let from = [rig.segment(0, 4096)];
+    let range = sectors(8, 4096);
+    let write = Operation::Write { range, from: &from };
+    assert_eq!(rig.run(&mut queue, write), Outcome::Done);
+    let last = *rig.model.state().seen.last().expect("a command");
+    assert_eq!(&last[48..52], &[7, 0, 0, 0]);
+    assert_eq!(rig.run(&mut queue, Operation::Flush), Outcome::Done);
 }
 
 #[test]
@@ -132,7 +154,6 @@ fn a_namespace_is_described_as_it_is() {
     );
     assert!(geometry.volatile_cache && geometry.write_zeroes_may_unmap && !geometry.read_only);
     assert_eq!(&geometry.serial[..8], b"MODEL-1\0");
-    assert!(rig.nvme.resized(1 << 30).is_err());
     let model = Model::new();
     model.state().block_bytes = 4096;
     model.state().volatile_cache = false;
@@ -197,4 +218,31 @@ fn what_cannot_be_served_is_refused() {
         ..options()
     };
     assert!(refused(|_| {}, &serial).contains("20 bytes"));
+}
+
+#[test]
+fn another_size_of_the_namespace_is_taken_on() {
+    let mut rig = Rig::new();
+    let mut queue = rig.queue();
+    let refused = rig.nvme.resized(16 << 20).expect_err("too much");
+    assert!(
+        refused.to_string().contains("has 8388608 bytes"),
+        "{refused}"
+    );
+    rig.model.state().disk.resize(16 << 20, 0x5a);
+    let geometry = rig.nvme.resized(16 << 20).expect("its size");
+    assert_eq!(geometry.capacity_sectors, 32768);
+    rig.nvme.resize(geometry.clone()).expect("taken on");
+    assert_eq!(*rig.nvme.geometry(), geometry);
+    let range = sectors(32760, 4096);
+    let into = [rig.segment(0, 4096)];
+    let read = Operation::Read { range, into: &into };
+    assert_eq!(rig.run(&mut queue, read), Outcome::Done);
+    assert!(rig.bytes(0, 4096).iter().all(|byte| *byte == 0x5a));
+    rig.model.state().block_bytes = 4096;
+    let formatted = rig.nvme.resized(16 << 20).expect_err("other blocks");
+    assert!(
+        formatted.to_string().contains("serve it anew"),
+        "{formatted}"
+    );
 }
