@@ -161,8 +161,9 @@ pub(crate) fn main(args: ServeArgs) -> ExitCode {
             log,
             read_device: config.as_ref().map(|_| keys::read_device as ReadDevice),
         },
-        reload: config.map(|path| -> Reload {
-            Box::new(move || config::plan(&path).map_err(|e| e.to_string()))
+        reload: config.map(|path| Reload {
+            file: path.clone(),
+            read: Box::new(move || config::plan(&path).map_err(|e| e.to_string())),
         }),
     };
     let watch = |event: &Event| match json {
@@ -200,8 +201,8 @@ fn one(device: DeviceArgs) -> Result<Plan, String> {
         ));
     }
     Ok(Plan {
-        pools: Vec::new(),
         devices: vec![wanted],
+        ..Plan::default()
     })
 }
 

@@ -10,6 +10,7 @@ mod flood;
 mod frontend;
 mod in_flight;
 mod membership;
+mod paths;
 mod pause;
 mod qemu;
 mod sandbox;
