@@ -15,6 +15,7 @@ use toml::{Table, Value};
 
 use crate::output::{finish, json, line};
 
+pub(crate) mod described;
 pub(crate) mod keys;
 mod pool;
 
