@@ -8,6 +8,7 @@
 
 mod client;
 mod connections;
+mod device_schema;
 mod devices;
 mod health;
 mod level;
@@ -24,6 +25,7 @@ mod token;
 mod workers;
 
 pub use client::{Client, ClientError, DaemonLevel, Survey};
+pub use device_schema::{DeviceKey, KeyKind};
 pub use health::{Health, Version};
 pub use level::{Level, LogControl, LogLevel, UnknownLevel};
 pub use membership::{DeviceBody, DeviceValue};

@@ -14,6 +14,7 @@
 
 mod calls;
 mod capabilities;
+mod disk_paths;
 mod filter;
 mod paths;
 #[cfg(test)]
@@ -27,6 +28,7 @@ use pollux_dataplane::worker::Confinement;
 
 pub(crate) use calls::{StorageCalls, WorkerCalls};
 pub(crate) use capabilities::raised;
+pub use disk_paths::{DiskPaths, Outside, RelativePath};
 pub(crate) use paths::Place;
 pub use user::UserError;
 

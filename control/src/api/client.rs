@@ -210,7 +210,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`ClientError`] when no daemon serves it or it cannot be paused.
+    /// [`ClientError`] when no daemon serves it or the daemon does not answer.
     pub fn resume(&self, name: &str) -> Result<(), ClientError> {
         self.tell(name, "resume")
     }

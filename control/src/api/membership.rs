@@ -11,10 +11,11 @@ use utoipa::ToSchema;
 use super::devices::snapshot;
 use super::refusal::{Body, Refusal, blocking};
 use super::server::{Api, ReadDevice};
-use super::{ErrorBody, whole_number};
+use super::{DeviceKey, ErrorBody, whole_number};
 use crate::device::DeviceSnapshot;
 
-/// The body of a request for a new device: the keys of a `[[device]]` table of the configuration, see pollux.toml(5).
+/// The body of a request for a new device: the keys of a `[[device]]` table of the configuration, see pollux.toml(5). The OpenAPI
+/// document describes each ([`DeviceKey`]).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DeviceBody {
     /// Name of the device.
@@ -93,9 +94,15 @@ pub(super) async fn add(
     Body(body): Body<DeviceBody>,
 ) -> Result<(StatusCode, Json<DeviceSnapshot>), Refusal> {
     let read = reader(&api)?;
+    let bad = |reason| Refusal(StatusCode::BAD_REQUEST, reason);
+    for (key, value) in &body.others {
+        if let DeviceValue::List(_) = value {
+            DeviceKey::check_list(&api.device_keys, key).map_err(bad)?;
+        }
+    }
     let words = body.into_words();
     let wanted = blocking(move || read(&words)).await?;
-    let wanted = wanted.map_err(|reason| Refusal(StatusCode::BAD_REQUEST, reason))?;
+    let wanted = wanted.map_err(bad)?;
     let name = wanted.options.name.to_string();
     let requests = api.requests.clone();
     let added = blocking(move || requests.add(wanted)).await?;

@@ -11,7 +11,8 @@ use crate::device::Asker;
 
 /// Have a device stand still, with nothing in flight.
 ///
-/// Its driver waits until the device is to go on, or lets go of it. Another daemon that takes it over serves it.
+/// Its driver waits until the device is to go on, or lets go of it, as a frontend of vhost-user does that disconnects. Another
+/// daemon that takes it over serves it.
 #[utoipa::path(post, path = "/v1/devices/{name}/pause", tag = "devices",
     params(("name" = String, Path, description = "Name of the device")),
     responses(
@@ -31,7 +32,7 @@ pub(super) async fn pause(
     params(("name" = String, Path, description = "Name of the device")),
     responses(
         (status = 200, description = "It is served", body = ()),
-        (status = "4XX", description = "Refused, not served here, or of a kind that cannot be paused", body = ErrorBody),
+        (status = "4XX", description = "Refused, or not served here", body = ErrorBody),
         (status = "5XX", description = "A device does not answer", body = ErrorBody),
     ))]
 pub(super) async fn resume(

@@ -1,6 +1,7 @@
 //! Everything that can be asked for. The OpenAPI document is made from the same list and from the handlers' own types, so
 //! it has all of it.
 
+use axum::extract::State;
 use axum::middleware::map_response;
 use axum::{Json, Router};
 use utoipa::OpenApi;
@@ -9,7 +10,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::server::Api;
-use super::{ErrorBody, devices, health, level, membership, pause, refusal, workers};
+use super::{
+    ErrorBody, device_schema, devices, health, level, membership, pause, refusal, workers,
+};
 
 #[derive(OpenApi)]
 #[openapi(info(
@@ -53,9 +56,10 @@ pub(super) fn router(api: Api) -> Router {
     (status = 200, description = "What can be asked for", body = Object),
     (status = "4XX", description = "Refused", body = ErrorBody),
 ))]
-async fn openapi() -> Json<utoipa::openapi::OpenApi> {
+async fn openapi(State(api): State<Api>) -> Json<utoipa::openapi::OpenApi> {
     let mut document = described().into_openapi();
     let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+    device_schema::describe(&mut document, &api.device_keys);
     let components = document.components.get_or_insert_default();
     components.add_security_scheme("token", scheme);
     document.security = Some(vec![SecurityRequirement::new("token", [""; 0])]);

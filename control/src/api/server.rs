@@ -16,10 +16,10 @@ use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use vduse::Name;
 
-use super::LogControl;
 use super::connections::{self, Listener};
 use super::router::router;
 use super::token::{self, Token};
+use super::{DeviceKey, LogControl};
 use crate::daemon::{Requests, Wanted};
 use crate::device::Asker;
 
@@ -41,6 +41,8 @@ pub struct ApiOptions {
     pub log: Arc<dyn LogControl>,
     /// What reads the description of a device, where devices can be added and removed.
     pub read_device: Option<ReadDevice>,
+    /// The keys that it takes, for the OpenAPI document.
+    pub device_keys: Arc<[DeviceKey]>,
 }
 
 /// Reads a device from keys and values as the configuration has them, or says on one line what is wrong.
@@ -97,6 +99,7 @@ impl ApiServer {
             requests,
             log: Arc::clone(&options.log),
             read_device: options.read_device,
+            device_keys: Arc::clone(&options.device_keys),
         });
         let mut listeners = Vec::new();
         let mut address = None;
@@ -187,6 +190,7 @@ pub(super) struct Api {
     pub(super) requests: Requests,
     pub(super) log: Arc<dyn LogControl>,
     pub(super) read_device: Option<ReadDevice>,
+    pub(super) device_keys: Arc<[DeviceKey]>,
 }
 
 impl Api {

@@ -17,19 +17,33 @@ pub(super) fn confine(
         // A rule needs it there. What is in the way is told when it is used.
         let _ = claim::make_folder(folder);
     }
-    // Nobody knows where those are that come with a reload, and what landlock has refused it never allows.
-    let places = request.reload.is_none().then(|| {
-        let devices = request.plan.devices.iter();
-        devices
-            .flat_map(|wanted| wanted.options.places())
-            .collect::<Vec<Place>>()
-    });
+    let places = places(request);
+    if let Some(paths) = &request.plan.paths {
+        lacks.extend(paths.missing().map(|path| {
+            let path = path.display();
+            format!("paths: {path} is not there: nothing below it can be served before the daemon is started anew")
+        }));
+    }
     Ok(sandbox::enter(
         request.sandbox,
         folder,
         places.as_deref(),
         lacks,
     ))
+}
+
+/// Returns what of the file system may ever be needed; none if that is not known.
+fn places(request: &ServeRequest) -> Option<Vec<Place>> {
+    let Some(reload) = &request.reload else {
+        let devices = request.plan.devices.iter();
+        let places = devices.flat_map(|wanted| wanted.options.places());
+        return Some(places.collect());
+    };
+    // What comes with a reload may be anywhere unless the configuration limits it, and what landlock has refused it never
+    // allows.
+    let mut places = request.plan.paths.as_ref()?.places();
+    places.push(Place::Configuration(reload.file.clone()));
+    Some(places)
 }
 
 /// Says how to find out whether the daemon before was ended for a system call.

@@ -14,38 +14,20 @@ use super::confinement::{confine, tell_why_killed};
 use super::service::Service;
 use super::{ClaimError, SOCKET_SUFFIX, housekeeping, pressure, signals, sockets};
 use crate::api::{ApiError, ApiOptions, ApiServer, ClientError, HandedOver, Served};
-use crate::device::{ControlHandle, Crew, DeviceOptions, PoolError, PoolOptions, ServeError};
-use crate::sandbox::{Sandbox, UserError};
+use crate::device::{ControlHandle, Crew, PoolError, ServeError};
+use crate::sandbox::{DiskPaths, Outside, Sandbox, UserError};
 use crate::vdpa::{self, AttachError, Attached, DetachError, Driver};
 
 mod attach;
 mod change;
 mod leave;
 mod make;
+mod plan;
 mod reload;
 
 use change::{Answer, Change};
+pub use plan::{Plan, Wanted};
 pub use reload::{Reload, Reloaded};
-
-/// A device to serve.
-#[derive(Clone, Debug)]
-pub struct Wanted {
-    /// What it is to be.
-    pub options: DeviceOptions,
-    /// The driver to attach it to.
-    pub driver: Option<Driver>,
-    /// How it was described, by which a reload tells whether that has changed.
-    pub keys: BTreeMap<String, String>,
-}
-
-/// The devices to serve, and the threads that they share.
-#[derive(Clone, Debug, Default)]
-pub struct Plan {
-    /// Those threads.
-    pub pools: Vec<PoolOptions>,
-    /// The devices.
-    pub devices: Vec<Wanted>,
-}
 
 /// What to serve.
 pub struct ServeRequest {
@@ -75,6 +57,14 @@ pub enum DaemonError {
     /// A device cannot be served.
     #[error(transparent)]
     Serve(#[from] ServeError),
+    /// A device is where the configuration has none.
+    #[error("device {name}: {reason}")]
+    Outside {
+        /// Its name.
+        name: Name,
+        /// What of it.
+        reason: Outside,
+    },
     /// Threads that devices share cannot be had.
     #[error(transparent)]
     Pool(#[from] PoolError),
@@ -218,6 +208,7 @@ pub fn serve(request: ServeRequest, mut watch: impl FnMut(&Event)) -> Result<(),
     let mut daemon = Daemon {
         devices: Vec::new(),
         folder,
+        paths: plan.paths.clone(),
         takeover,
         reload,
         changes: VecDeque::new(),
@@ -254,6 +245,8 @@ struct Device {
 struct Daemon {
     devices: Vec<Device>,
     folder: PathBuf,
+    /// Where storage has to be since the daemon was started.
+    paths: Option<DiskPaths>,
     takeover: bool,
     reload: Option<Reload>,
     /// What it was asked for and has not done.

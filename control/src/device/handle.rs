@@ -109,7 +109,7 @@ impl Asker {
     ///
     /// # Errors
     ///
-    /// [`PauseError`] for a device that cannot be paused.
+    /// None today: going on is possible wherever a pause is.
     pub fn resume(&self) -> Option<Result<(), PauseError>> {
         self.ask(Ask::Resume)
     }

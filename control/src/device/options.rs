@@ -13,7 +13,7 @@ use vduse::Name;
 use super::cpus::{HostCpus, all_usable, place};
 use super::topology::Topology;
 use super::{BackendSpec, CpuListError, InterruptCpus, UmemKind};
-use crate::sandbox::Place;
+use crate::sandbox::{DiskPaths, Outside, Place};
 
 /// What virtqueues use when nothing else is asked for. Through virtio_vdpa each indirect table is one more buffer
 /// to allocate, to map into VDUSE's bounce memory and to unmap: without them a request of three descriptors was
@@ -122,6 +122,15 @@ impl DeviceOptions {
     pub(crate) fn places(&self) -> Vec<Place> {
         let socket = self.vhost_user.clone().map(Place::Socket);
         self.backend.places().into_iter().chain(socket).collect()
+    }
+
+    /// Says whether its storage is below `paths`. A socket is looked at when the device is served.
+    ///
+    /// # Errors
+    ///
+    /// [`Outside`] when it is not.
+    pub fn check_storage(&self, paths: &DiskPaths) -> Result<(), Outside> {
+        paths.check(&self.places(), None)
     }
 
     /// Returns the CPU of each worker that is to have a thread of its own, when everything asked for is possible here. There

@@ -24,11 +24,6 @@ pub enum PauseError {
     /// The driver has done so itself.
     #[error("device {0} was suspended by its driver, which alone has it go on, with a reset")]
     Suspended(Name),
-    /// There is no such thing as a device that stands still here.
-    #[error(
-        "device {0} is one of vhost-user, which cannot be paused: stop its frontend, as QEMU's stop does"
-    )]
-    VhostUser(Name),
 }
 
 impl ControlThread {

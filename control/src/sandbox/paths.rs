@@ -15,6 +15,10 @@ pub(crate) enum Place {
     Storage(PathBuf),
     /// A socket, made and removed.
     Socket(PathBuf),
+    /// A folder or a file below which any device's storage and socket may be, now or later.
+    Disks(PathBuf),
+    /// The file that tells what is served, read anew again and again.
+    Configuration(PathBuf),
     /// VFIO, and PCI functions that change hands.
     Vfio,
 }
@@ -65,6 +69,16 @@ impl Place {
             Self::Socket(path) => {
                 let access = make_bitflags!(AccessFs::{MakeSock | RemoveFile});
                 vec![(folder(path), access)]
+            }
+            Self::Disks(path) => {
+                let access = make_bitflags!(AccessFs::{MakeReg | MakeSock | RemoveFile});
+                vec![(path.clone(), USE | access)]
+            }
+            // An editor puts another file in its place, and a link may lead to it.
+            Self::Configuration(path) => {
+                let places = [Some(path.clone()), path.canonicalize().ok()];
+                let folders = places.into_iter().flatten().map(|path| folder(&path));
+                folders.map(|folder| (folder, READ)).collect()
             }
             Self::Vfio => vec![
                 // Controllers whose disks are in use are not taken.

@@ -39,6 +39,9 @@ pub enum Command {
     /// Finish what is in flight, then let the queue rest until the next `Remap`, without its memory. Should
     /// this process be killed meanwhile, the next one knows where. Answered by [`Answer::Stopped`].
     Pause,
+    /// The same, but a queue with more in flight than it can finish in time goes on. Answered by [`Answer::Stopped`], or by
+    /// [`Answer::Left`] with false.
+    TryPause,
     /// Finish what is in flight, then use this memory. Answered by [`Answer::Started`], with zeros
     /// when no queue is served. A queue that is not in this memory rests until the next `Remap`; one
     /// that the driver broke stays broken.

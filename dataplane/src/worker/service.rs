@@ -249,7 +249,7 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
             {
                 None
             }
-            Command::Leave => Some(Duration::from_millis(HAND_OVER_MS_MAX)),
+            Command::Leave | Command::TryPause => Some(Duration::from_millis(HAND_OVER_MS_MAX)),
             _ => Some(DRAIN),
         }
     }
@@ -283,6 +283,9 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
             Command::Stop => Answer::Stopped(self.stop()),
             Command::Leave => Answer::Left(self.leave()),
             Command::Pause => Answer::Stopped(self.pause()),
+            Command::TryPause => self
+                .try_pause()
+                .map_or(Answer::Left(false), Answer::Stopped),
             Command::Remap(table) => Answer::Started(self.remap(table)),
             Command::Resize(geometry) => {
                 self.resize(geometry);

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use pollux_control::daemon::{Plan, Wanted};
+use pollux_control::sandbox::DiskPaths;
 use pollux_dataplane::limits::DEVICES_MAX;
 use pollux_toml::{Mistake, mistake, parse};
 use serde::{Deserialize, Serialize};
@@ -14,12 +15,15 @@ use toml::{Table, Value};
 
 use crate::output::{finish, json, line};
 
+pub(crate) mod described;
 pub(crate) mod keys;
 mod pool;
 
 use keys::{Keys, WrongKey};
 
 const EXAMPLE: &str = "Example of a file:
+
+paths = [\"/dev/sdb\", \"/srv\"]  # where disks may be, now and after a reload; anywhere when left out
 
 [defaults]                    # keys of every device that does not have them itself
 poll = \"adaptive\"
@@ -76,6 +80,9 @@ pub(crate) enum ConfigError {
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
+    /// The folders and files below which disks may be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    paths: Option<Vec<PathBuf>>,
     #[serde(default, skip_serializing_if = "Table::is_empty")]
     defaults: Table,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -154,6 +161,9 @@ fn understand(file: &str, text: &str) -> Result<(Document, Plan), Mistake> {
         return Err(source.wrong(&format!("device.{DEVICES_MAX}"), reason));
     }
     let (mut filled, mut plan) = (Document::default(), Plan::default());
+    let paths = document.paths.clone().map(DiskPaths::new).transpose();
+    plan.paths = paths.map_err(|relative| source.wrong("paths", relative))?;
+    filled.paths = document.paths.clone();
     let twice = |what: &str, name: &str| {
         format!("{what} {name} is described twice: give this one another name")
     };
@@ -174,6 +184,11 @@ fn understand(file: &str, text: &str) -> Result<(Document, Plan), Mistake> {
         if !names.insert(name.clone()) {
             let reason = twice("device", &name);
             return Err(source.wrong(&format!("device.{index}.name"), reason));
+        }
+        if let Some(paths) = &plan.paths {
+            let inside = wanted.options.check_storage(paths);
+            let wrong = |outside| source.wrong(&format!("device.{index}.backend"), outside);
+            inside.map_err(wrong)?;
         }
         filled.device.push(typed(&wanted.keys));
         plan.devices.push(wanted);

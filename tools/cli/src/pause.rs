@@ -8,7 +8,8 @@ use crate::output::{Runtime, finish};
 
 /// Has a device stand still with nothing in flight, for example while its storage is copied
 ///
-/// Its driver waits. A driver that lets go of the device ends the pause, and so does another daemon that takes it over.
+/// Its driver waits. A driver that lets go of the device ends the pause, as a frontend of vhost-user does that disconnects, and so
+/// does another daemon that takes it over.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: pollux pause d0")]
 pub(crate) struct PauseArgs {

@@ -11,7 +11,7 @@ use pollux_control::daemon::{DaemonError, Event, Plan, Reload, ServeRequest, ser
 use pollux_control::sandbox::Sandbox;
 use pollux_dataplane::backend::{DiskError, FileError};
 
-use crate::config::{self, keys};
+use crate::config::{self, described, keys};
 use crate::log;
 use crate::output::{Runtime, finish, line};
 
@@ -159,10 +159,12 @@ pub(crate) fn main(args: ServeArgs) -> ExitCode {
         api: ApiOptions {
             listen,
             log,
+            device_keys: described::device().into(),
             read_device: config.as_ref().map(|_| keys::read_device as ReadDevice),
         },
-        reload: config.map(|path| -> Reload {
-            Box::new(move || config::plan(&path).map_err(|e| e.to_string()))
+        reload: config.map(|path| Reload {
+            file: path.clone(),
+            read: Box::new(move || config::plan(&path).map_err(|e| e.to_string())),
         }),
     };
     let watch = |event: &Event| match json {
@@ -200,8 +202,8 @@ fn one(device: DeviceArgs) -> Result<Plan, String> {
         ));
     }
     Ok(Plan {
-        pools: Vec::new(),
         devices: vec![wanted],
+        ..Plan::default()
     })
 }
 

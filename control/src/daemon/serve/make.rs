@@ -20,6 +20,13 @@ impl Daemon {
         taken: &[usize],
     ) -> Result<Prepared, DaemonError> {
         let options = wanted.options.clone();
+        if let Some(paths) = &self.paths {
+            let checked = paths.check(&options.places(), Some(&self.folder));
+            checked.map_err(|reason| DaemonError::Outside {
+                name: options.name.clone(),
+                reason,
+            })?;
+        }
         Ok(Prepared::new(options, &self.folder, &self.crew, taken)?)
     }
 

@@ -2,6 +2,7 @@
 //! unmade, and the others are left alone.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -12,10 +13,15 @@ use super::{Daemon, DaemonError, Event, Plan, Wanted};
 use crate::api::Served;
 use crate::device::PoolOptions;
 
-/// Reads what is to be served, or says on one line why it cannot.
-pub type Reload = Box<dyn FnMut() -> Result<Plan, String> + Send>;
+/// How what is to be served is read anew.
+pub struct Reload {
+    /// Where it is.
+    pub file: PathBuf,
+    /// Reads it, or says on one line why it cannot.
+    pub read: Box<dyn FnMut() -> Result<Plan, String> + Send>,
+}
 
-/// What came of a reload: names of devices, and of pools where it says so.
+/// What came of a reload: names of devices, and of pools and `paths` where it says so.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Reloaded {
     /// New ones, which are served now.
@@ -31,14 +37,22 @@ pub struct Reloaded {
 impl Daemon {
     /// Serves what is wanted now. Nothing changes where that cannot be read.
     pub(super) fn reload(&mut self, watch: &mut impl FnMut(&Event)) -> Result<Reloaded, String> {
-        let Some(read) = &mut self.reload else {
+        let Some(Reload { read, .. }) = &mut self.reload else {
             return Err(
                 "this daemon has no configuration: start it with pollux serve --config FILE".into(),
             );
         };
-        let Plan { pools, devices } = read()?;
+        let Plan {
+            pools,
+            devices,
+            paths,
+        } = read()?;
         self.service.reloads();
         let mut reloaded = Reloaded::default();
+        if paths != self.paths {
+            tracing::warn!("paths changed, which takes effect when the daemon is started anew");
+            reloaded.changed.push("paths".into());
+        }
         for pool in pools {
             self.add_pool(pool, &mut reloaded);
         }

@@ -35,14 +35,16 @@ const PROTOCOL: VhostUserProtocolFeatures = VhostUserProtocolFeatures::MQ
 
 /// The device as its frontend sees it. It outlives the frontend.
 pub(super) struct Session {
-    name: String,
+    pub(super) name: String,
     config: ConfigSpace,
     offered: Features,
     needed: Features,
     pub(super) features: Features,
-    memory: Memory,
-    queues: Vec<Queue>,
+    pub(super) memory: Memory,
+    pub(super) queues: Vec<Queue>,
     pub(super) workers: Workers,
+    /// A person has paused the device.
+    pub(super) paused: bool,
     /// What the frontend keeps of the requests in flight.
     in_flight: Option<InFlight>,
     /// Times that a frontend left, or reset the device.
@@ -74,6 +76,7 @@ impl Session {
             memory: Memory::default(),
             queues,
             workers,
+            paused: false,
             in_flight: None,
             resets: 0,
             recoveries: 0,
@@ -84,6 +87,7 @@ impl Session {
     /// Stops all queues and forgets the frontend. Returns whether all workers stopped in time.
     pub(super) fn hang_up(&mut self) -> bool {
         self.resets += 1;
+        self.paused = false;
         let stopped = self.workers.stop();
         // Also where one did not: what this frontend kept is not the next one's.
         let stopped = self.use_log(None).is_ok() && stopped;
@@ -129,9 +133,10 @@ impl Session {
         Ok(())
     }
 
-    /// Serves queue `index`, once enough was said of it.
-    fn start(&mut self, index: u32) -> Result<()> {
+    /// Serves queue `index`, once enough was said of it, and nobody has paused the device.
+    pub(super) fn start(&mut self, index: u32) -> Result<()> {
         let (memory, features) = (self.memory.clone(), self.ring_features());
+        let paused = self.paused;
         let write_through = !self.features.contains(Features::FLUSH);
         // With a log, after whatever served it last: where the ring and the log say.
         let (start, entries) = match &self.in_flight {
@@ -156,6 +161,8 @@ impl Session {
                 );
                 return Err(Error::InvalidParam);
             }
+            // Going on looks at all queues.
+            Some(Ok(_)) if paused => {}
             Some(Ok(config)) => {
                 queue.served = true;
                 let setup = QueueSetup {

@@ -183,9 +183,10 @@ impl VhostUserThread {
                     let _ = answer.send(Err(ServeError::VhostUser { name: name(), path }));
                 }
                 Ask::Leaving(_) => {}
-                Ask::Pause(answer) | Ask::Resume(answer) => {
-                    let name = self.options.name.clone();
-                    let _ = answer.send(Err(PauseError::VhostUser(name)));
+                Ask::Pause(answer) => drop(answer.send(self.pause())),
+                Ask::Resume(answer) => {
+                    self.session().resume();
+                    let _ = answer.send(Ok(()));
                 }
                 Ask::Alive(answer) => drop(answer.send(())),
                 Ask::End => return true,
@@ -194,15 +195,32 @@ impl VhostUserThread {
         false
     }
 
+    /// Stands still for a person, until it is to go on or the frontend is gone.
+    fn pause(&self) -> Result<(), PauseError> {
+        let mut session = self.session();
+        let name = self.options.name.clone();
+        if !session.is_used() {
+            return Err(PauseError::Unused(name));
+        }
+        match session.pause() {
+            true => Ok(()),
+            false => Err(PauseError::Late(name)),
+        }
+    }
+
     fn snapshot(&self) -> DeviceSnapshot {
         let mut session = self.session();
-        let connected = !session.features.is_empty();
+        let state = match session.paused {
+            true => "paused",
+            false if session.is_used() => "running",
+            false => "reset",
+        };
         DeviceSnapshot {
             name: self.options.name.to_string(),
             backend: self.options.backend.to_string(),
             capacity_bytes: self.disk.geometry().size_bytes(),
             status: 0,
-            state: if connected { "running" } else { "reset" }.into(),
+            state: state.into(),
             problem: session.problem.clone(),
             features: session.features.bits(),
             driver: Some("vhost-user".into()),

@@ -31,6 +31,24 @@ impl Workers {
         all
     }
 
+    /// The same, but nothing fails: a queue with more in flight than can be finished in time does not rest. One whose worker
+    /// does not answer goes on in the memory of `table`, should it rest after all.
+    pub(in super::super) fn try_pause_all(&mut self, table: &Arc<RegionTable>) -> bool {
+        let polling = self.slots.iter_mut().filter(|slot| slot.is_polling());
+        let posted: Vec<_> = polling
+            .map(|slot| (slot.post(Command::TryPause), slot))
+            .collect();
+        let mut all = true;
+        for (number, slot) in posted {
+            let answer = slot.collect(number);
+            if number.is_some() && answer.is_none() {
+                slot.post_anyway(Command::Remap(Arc::clone(table)));
+            }
+            all &= slot.rest(answer);
+        }
+        all
+    }
+
     /// Has worker `index` go on with its queue in the memory of `table`, if it rests. Returns whether it did.
     pub(in super::super) fn resume(&mut self, index: usize, table: &Arc<RegionTable>) -> bool {
         let Some(slot) = self.slots.get_mut(index).filter(|slot| slot.paused) else {
@@ -38,7 +56,7 @@ impl Workers {
         };
         slot.paused = false;
         match slot.ask(Command::Remap(Arc::clone(table))) {
-            Some(Answer::Started(Ok(state))) => slot.state = state,
+            Some(Answer::Started(Ok(state))) => (slot.state, slot.refused) = (state, None),
             Some(Answer::Started(Err(reason))) => slot.refused = Some(reason.to_string()),
             other => warn!(
                 device = self.name,
@@ -70,7 +88,7 @@ impl Workers {
 }
 
 impl Slot {
-    /// Takes the answer to [`Command::Pause`]. Returns whether the queue rests.
+    /// Takes the answer to [`Command::Pause`] or [`Command::TryPause`]. Returns whether the queue rests.
     fn rest(&mut self, answer: Option<Answer>) -> bool {
         let Some(Answer::Stopped(report)) = answer else {
             return false;

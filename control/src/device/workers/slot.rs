@@ -192,7 +192,8 @@ impl Slot {
         self.post_anyway(command)
     }
 
-    fn post_anyway(&mut self, command: Command) -> Option<u64> {
+    /// Posts `command` whether the worker is stuck or not. Returns its number, if there was room.
+    pub(super) fn post_anyway(&mut self, command: Command) -> Option<u64> {
         let number = self.worker.mailbox.post(command).ok()?;
         let (count, since) = match self.owed {
             Some(owed) => (owed.count + 1, owed.since),

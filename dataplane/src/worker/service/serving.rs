@@ -37,13 +37,18 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
 
     /// Lets go of the queue for another process, unless too much is in flight. Returns whether it did.
     pub(super) fn leave(&mut self) -> bool {
-        let time = self.patience(Duration::from_millis(HAND_OVER_MS_MAX));
-        if self.finish(time) > 0 {
+        if !self.is_finished() {
             return false;
         }
         self.release();
         self.resting = None;
         true
+    }
+
+    /// Returns whether nothing is in flight, or comes to be soon enough for a driver that waits meanwhile.
+    fn is_finished(&mut self) -> bool {
+        let time = self.patience(Duration::from_millis(HAND_OVER_MS_MAX));
+        self.finish(time) == 0
     }
 
     /// Leaves the queue served before, for another one.
@@ -73,6 +78,11 @@ impl<Q: BackendQueue, N: Notifier> Service<Q, N> {
         }
         self.release();
         report
+    }
+
+    /// The same, unless too much is in flight: none then, and the queue goes on.
+    pub(super) fn try_pause(&mut self) -> Option<Report> {
+        self.is_finished().then(|| self.pause())
     }
 
     /// Uses the driver's memory no more. Nothing is in flight.

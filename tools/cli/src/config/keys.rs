@@ -46,6 +46,11 @@ impl Keys {
         Self { command, known }
     }
 
+    /// Returns the command whose options they are.
+    pub(super) fn command(&self) -> &Command {
+        &self.command
+    }
+
     /// Says what is wrong with a key that there is not.
     pub(super) fn check(&self, key: &str) -> Result<(), String> {
         if self.known.iter().any(|it| it == key) {

@@ -233,3 +233,53 @@ fn mistakes_about_pools_are_placed() {
         assert!(said.contains(expected), "{said}");
     }
 }
+
+#[test]
+fn disks_are_below_the_paths_that_there_are() {
+    let text = "paths = [\"/srv/images\", \"/dev\"]
+[[device]]
+name = \"d0\"
+backend = \"delay,latency=1ms:file,path=/srv/images/d0,size=1G\"
+";
+    let (document, plan) = understand("a.toml", text).unwrap();
+    assert!(plan.paths.is_some());
+    let shown = pollux_toml::to_string(&document);
+    assert!(
+        shown.starts_with("paths = [\"/srv/images\", \"/dev\"]"),
+        "{shown}"
+    );
+    let (_, again) = understand("again", &shown).unwrap_or_else(|e| panic!("{e}: {shown}"));
+    assert_eq!(again.paths, plan.paths);
+    let (_, anywhere) = understand("a.toml", SOUND).unwrap();
+    assert_eq!(anywhere.paths, None);
+    for (from, to, expected) in [
+        (
+            "path=/srv/images/d0",
+            "path=/srv/d0",
+            "a.toml:4:1: /srv/d0 is outside of `paths` (/srv/images, /dev)",
+        ),
+        (
+            "file,path=/srv/images/d0,size=1G",
+            "nvme-vfio,pci=0000:00:10.0",
+            "",
+        ),
+        (
+            "\"/dev\"",
+            "\"dev\"",
+            "a.toml:1:1: 'dev' in `paths` is no absolute path",
+        ),
+        ("[\"/srv/images\", \"/dev\"]", "\"/srv\"", "a.toml:1:9: "),
+        ("[\"/srv/images\", \"/dev\"]", "[]", "none"),
+        ("paths", "path", "did you mean `paths`?"),
+    ] {
+        let text = text.replacen(from, to, 1);
+        let said = match understand("a.toml", &text) {
+            Err(mistake) => mistake.to_string(),
+            Ok(_) => String::new(),
+        };
+        assert!(
+            said.contains(expected) && said.is_empty() == expected.is_empty(),
+            "{to}: {said}"
+        );
+    }
+}

@@ -29,11 +29,20 @@ impl Daemon {
 
     /// Serves what a configuration says in which FOLDER is the folder of the daemon, `d0` among it.
     pub(crate) fn configured(text: &str) -> Self {
+        Self::configured_with(text, &[])
+    }
+
+    /// The same with other options of the daemon.
+    pub(crate) fn configured_with(text: &str, options: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().to_str().unwrap();
         let (socket, file) = (format!("{path}/d0.vhost"), format!("{path}/pollux.toml"));
         std::fs::write(&file, text.replace("FOLDER", path)).unwrap();
-        let arguments = vec!["--config".to_owned(), file];
+        let options = options.iter().copied().map(str::to_owned);
+        let arguments: Vec<String> = ["--config".to_owned(), file]
+            .into_iter()
+            .chain(options)
+            .collect();
         let daemon = Self {
             child: start(&[], &arguments, &folder),
             folder,

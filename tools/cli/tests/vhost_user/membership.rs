@@ -229,3 +229,37 @@ fn a_daemon_without_a_configuration_takes_no_device() {
     assert!(code == Some(2) && said.contains("--backend"), "{said}");
     daemon.stop();
 }
+
+#[test]
+fn the_document_describes_every_key_of_a_device() {
+    let _alone = alone();
+    let daemon = Daemon::configured(FILE);
+    let (status, text) = ask(&daemon, &request("GET", "/v1/openapi.json", ""));
+    assert_eq!(status, 200, "{text}");
+    let document: Value = serde_json::from_str(&text).expect(&text);
+    let schema = &document["components"]["schemas"]["DeviceBody"];
+    assert_eq!(schema["required"], json!(["name", "backend"]), "{schema}");
+    assert_eq!(schema["additionalProperties"], json!(false));
+    let keys = schema["properties"].as_object().expect("keys");
+    let mut body = json!({"name": "d1", "backend": "null,size=1G"});
+    for (name, key) in keys {
+        let meaning = key["description"].as_str().expect(name);
+        let has_kind = !key["type"].is_null() || !key["anyOf"].is_null();
+        assert!(has_kind && !meaning.is_empty(), "{name}: {key}");
+        if !key["default"].is_null() && !meaning.contains("`vhost_user`") {
+            body[name] = key["default"].clone();
+        }
+    }
+    // Saying what goes without saying makes no difference.
+    assert!(body.as_object().unwrap().len() > 8, "{body}");
+    body["vhost_user"] = json!(daemon.at("d1.vhost"));
+    let (status, answer) = ask(&daemon, &request("POST", "/v1/devices", &body.to_string()));
+    assert_eq!(status, 201, "{body}: {answer}");
+    body["queues"] = json!([1]);
+    let (status, answer) = ask(&daemon, &request("POST", "/v1/devices", &body.to_string()));
+    assert!(
+        status == 400 && answer.contains("queues: a list"),
+        "{answer}"
+    );
+    daemon.stop();
+}
