@@ -5,7 +5,8 @@
 //! messages. A frontend shares its memory, says where the rings are in it, and brings two eventfds a queue.
 //!
 //! One frontend at a time. When it hangs up its queues stop, with what they have in flight finished, and the next one starts
-//! anew. A device that a person has paused takes all messages, and serves no queue before it is to go on (`pause.rs`). Should this process be killed, a frontend that keeps the in-flight log brings it to the next one.
+//! anew. A device that a person has paused takes all messages, and serves no queue before it is to go on (`pause.rs`). Should
+//! this process be killed, a frontend that keeps the in-flight log brings it to the next one.
 
 mod fd_slot;
 mod in_flight;
