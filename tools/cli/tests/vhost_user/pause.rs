@@ -10,6 +10,7 @@ use vhost::VhostBackend;
 use vhost::vhost_user::VhostUserFrontend;
 
 use super::alone;
+use super::client::Client;
 use super::daemon::{Daemon, pollux};
 use super::frontend::{BLOCK, Connection, SIZE, pattern, share};
 
@@ -102,6 +103,44 @@ fn a_disk_stands_still_with_requests_under_way_and_goes_on() {
             daemon.stop();
         }
     }
+}
+
+#[test]
+fn a_disk_in_a_pool_stands_still_while_another_is_served() {
+    let _alone = alone();
+    let text = "[[pool]]
+name = \"small\"
+cpus = [0]
+[defaults]
+pool = \"small\"
+[[device]]
+name = \"d0\"
+backend = \"delay,latency=1ms..20ms:ram,size=8M\"
+vhost_user = \"FOLDER/d0.vhost\"
+[[device]]
+name = \"d1\"
+backend = \"ram,size=8M\"
+vhost_user = \"FOLDER/d1.vhost\"
+";
+    let daemon = Daemon::configured(text);
+    let mut driver = driver(SPLIT);
+    let connection = Connection::new(&daemon, &mut driver);
+    let mut other = Client::connect(&daemon.at("d1.vhost"), 0, 1);
+    let mut done = BTreeSet::new();
+    write(&mut driver, 0, 10);
+    connection.until(2, &mut driver, &mut done);
+    is_then(&daemon, "pause", "paused");
+    connection.until(10, &mut driver, &mut done);
+    done.clear();
+    write(&mut driver, 10, 20);
+    connection.kick();
+    super::prove(&mut other, 1, 4);
+    assert_eq!(driver.poll(), None);
+    is_then(&daemon, "resume", "running");
+    connection.until(10, &mut driver, &mut done);
+    prove(&connection, &mut driver, 20);
+    drop((connection, other));
+    daemon.stop();
 }
 
 #[test]
