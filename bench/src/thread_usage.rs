@@ -20,7 +20,7 @@ pub struct ThreadUsage {
     pub involuntary_switches: u64,
 }
 
-/// A thread of this process.
+/// A thread, of this process or another.
 #[derive(Clone, Debug)]
 pub(crate) struct Thread(PathBuf);
 
@@ -30,11 +30,15 @@ impl Thread {
         Self(format!("/proc/self/task/{}", gettid()).into())
     }
 
-    /// Returns the one called `name`, if there is one.
-    pub(crate) fn named(name: &str) -> Option<Self> {
-        let tasks = fs::read_dir("/proc/self/task").ok()?;
+    /// Returns that of the first worker of `process`, a number or `self`, if there is one.
+    pub(crate) fn of_worker(process: &str) -> Option<Self> {
+        Self::ending(process, "/vq0")
+    }
+
+    fn ending(process: &str, end: &str) -> Option<Self> {
+        let tasks = fs::read_dir(format!("/proc/{process}/task")).ok()?;
         let is_it = |path: &PathBuf| {
-            fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm.trim() == name)
+            fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm.trim().ends_with(end))
         };
         let mut paths = tasks.flatten().map(|task| task.path());
         paths.find(is_it).map(Self)
@@ -103,12 +107,15 @@ mod tests {
             let begun = Instant::now();
             while begun.elapsed() < Duration::from_millis(30) {}
             std::thread::sleep(Duration::from_millis(1));
-            let used = Thread::named("usage-test").unwrap().usage().since(before);
+            let used = Thread::ending("self", "usage-test")
+                .unwrap()
+                .usage()
+                .since(before);
             assert!(used.cpu_ns > 1_000_000, "{used:?}");
             assert!(used.voluntary_switches > 0, "{used:?}");
         };
         let thread = std::thread::Builder::new().name("usage-test".into());
         thread.spawn(work).unwrap().join().unwrap();
-        assert!(Thread::named("no-such-thread").is_none());
+        assert!(Thread::ending("self", "no-such-thread").is_none());
     }
 }

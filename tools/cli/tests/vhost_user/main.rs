@@ -11,6 +11,7 @@ mod in_flight;
 mod membership;
 mod qemu;
 mod sandbox;
+mod scenario;
 mod top;
 
 use std::io::{Read, Write};
