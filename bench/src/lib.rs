@@ -3,8 +3,8 @@
 //! [`compare::run`] serves the same null disk with each server in turn, loads it and returns every
 //! raw value with the machine it was taken on. The servers under test are started, pinned and torn
 //! down in [`server`]; [`transport`] says how they are reached. [`fio`] loads block devices, [`vhost`]
-//! what a user-space driver reaches. [`run::run`] measures one [`scenario`]: Pollux by itself, for now its worker
-//! in this process ([`loopback`]). [`report`] draws what was recorded, [`gate`] judges whether one build is slower
+//! what a user-space driver reaches. [`run::run`] measures one [`scenario`]: Pollux by itself, its worker
+//! in this process ([`loopback`]) or a daemon behind vhost-user, with one client. [`report`] draws what was recorded, [`gate`] judges whether one build is slower
 //! than another.
 
 #![deny(unsafe_code)]

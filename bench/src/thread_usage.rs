@@ -30,7 +30,7 @@ pub struct ThreadUsage {
     pub instructions: Option<u64>,
 }
 
-/// A thread of this process.
+/// A thread, of this process or another.
 pub(crate) struct Thread {
     folder: PathBuf,
     cycles: Option<RefCell<Counter>>,
@@ -40,23 +40,29 @@ pub(crate) struct Thread {
 impl Thread {
     /// The calling one.
     pub(crate) fn this() -> Self {
-        Self::new(gettid())
+        let id = gettid();
+        Self::new(format!("/proc/self/task/{id}").into(), id)
     }
 
-    /// Returns the one called `name`, if there is one.
-    pub(crate) fn named(name: &str) -> Option<Self> {
-        let tasks = fs::read_dir("/proc/self/task").ok()?;
+    /// Returns that of the first worker of `process`, a number or `self`, if there is one.
+    pub(crate) fn of_worker(process: &str) -> Option<Self> {
+        Self::ending(process, "/vq0")
+    }
+
+    fn ending(process: &str, end: &str) -> Option<Self> {
+        let tasks = fs::read_dir(format!("/proc/{process}/task")).ok()?;
         let is_it = |path: &PathBuf| {
-            fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm.trim() == name)
+            fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm.trim().ends_with(end))
         };
         let mut paths = tasks.flatten().map(|task| task.path());
-        let id = paths.find(is_it)?.file_name()?.to_str()?.parse().ok()?;
-        Some(Self::new(Pid::from_raw(id)))
+        let folder = paths.find(is_it)?;
+        let id = folder.file_name()?.to_str()?.parse().ok()?;
+        Some(Self::new(folder, Pid::from_raw(id)))
     }
 
-    fn new(id: Pid) -> Self {
+    fn new(folder: PathBuf, id: Pid) -> Self {
         Self {
-            folder: format!("/proc/self/task/{id}").into(),
+            folder,
             cycles: count(Hardware::CPU_CYCLES, id).ok().map(RefCell::new),
             instructions: count(Hardware::INSTRUCTIONS, id).ok().map(RefCell::new),
         }
@@ -146,13 +152,16 @@ mod tests {
             let begun = Instant::now();
             while begun.elapsed() < Duration::from_millis(30) {}
             std::thread::sleep(Duration::from_millis(1));
-            let used = Thread::named("usage-test").unwrap().usage().since(before);
+            let used = Thread::ending("self", "usage-test")
+                .unwrap()
+                .usage()
+                .since(before);
             assert!(used.cpu_ns > 1_000_000, "{used:?}");
             assert!(used.voluntary_switches > 0, "{used:?}");
         };
         let thread = std::thread::Builder::new().name("usage-test".into());
         thread.spawn(work).unwrap().join().unwrap();
-        assert!(Thread::named("no-such-thread").is_none());
+        assert!(Thread::ending("self", "no-such-thread").is_none());
     }
 
     #[test]

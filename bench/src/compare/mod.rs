@@ -150,6 +150,7 @@ impl<'a> Bench<'a> {
             queue_size: plan.queue_size(),
             poll: plan.poll.clone(),
             sockets: sockets.to_owned(),
+            options: Vec::new(),
         };
         let fio_cpus = &cpus.fio;
         Self {

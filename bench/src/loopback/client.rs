@@ -1,5 +1,6 @@
 //! A polling driver with requests that are ready: what is left is a header, a chain and an entry of the ring.
 
+use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -8,6 +9,7 @@ use pollux_dataplane::driver::{Buffer, DriverMemory, QueueDriver};
 use pollux_dataplane::mem::{Direction, Iova, RegionTable, SharedCell};
 use pollux_dataplane::ring::{QueueConfig, RingFeatures};
 use virtio_bindings::virtio_blk::{VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT};
+use vmm_sys_util::eventfd::EventFd;
 
 use crate::load::{Completed, Requests};
 use crate::scenario::Access;
@@ -49,6 +51,7 @@ pub(crate) struct Client {
     slot_of_head: Vec<u16>,
     blocks: Blocks,
     unquieted: u32,
+    kick: Option<EventFd>,
 }
 
 /// The memory of one request.
@@ -91,6 +94,7 @@ impl Client {
             slot_of_head: vec![0; usize::from(shape.queue_size)],
             blocks: Blocks::new(shape),
             unquieted: 0,
+            kick: None,
         })
     }
 
@@ -102,6 +106,16 @@ impl Client {
     /// Returns the memory as the device sees it.
     pub(crate) fn table(&self) -> Arc<RegionTable> {
         self.memory.table()
+    }
+
+    /// Returns the file behind the memory, the address of its first byte and its length in bytes.
+    pub(crate) fn file(&self) -> io::Result<(File, Iova, u64)> {
+        self.memory.file()
+    }
+
+    /// Has the device kicked through `kick` where it wants that; without, it must poll.
+    pub(crate) fn kick_through(&mut self, kick: EventFd) {
+        self.kick = Some(kick);
     }
 }
 
@@ -150,6 +164,12 @@ impl Requests for Client {
     #[inline]
     fn publish(&mut self) {
         self.queue.publish();
+        if let Some(kick) = &self.kick
+            && self.queue.kick_wanted()
+        {
+            // It fails where nobody has read 2^64 kicks.
+            let _ = kick.write(1);
+        }
     }
 
     #[inline]

@@ -27,7 +27,7 @@ pub(crate) use ping_pong::ping_pong;
 use crate::cpus::{self, CpuError};
 
 /// Name of the worker's thread.
-pub(crate) const WORKER: &str = "bench/vq0";
+const WORKER: &str = "bench/vq0";
 
 /// Why there is no worker with a client.
 #[derive(Debug, thiserror::Error)]

@@ -2,17 +2,18 @@
 
 use std::thread::{self, Builder};
 
-use pollux_dataplane::stats::QueueSnapshot;
 use quanta::Clock;
 
 use super::preflight::CpuTimes;
-use super::{Point, PointLoad, RunError};
+use super::target::Target;
+use super::{Point, PointLoad, RunError, WorkerCounters};
 use crate::cpus::Pair;
 use crate::interrupt::Interrupt;
 use crate::load::{Window, closed, once, open};
-use crate::loopback::{self, Client, ClientShape, Disk, Loopback, LoopbackError, WORKER};
+use crate::loopback::{self, Client, ClientShape, LoopbackError};
 use crate::scenario::{Access, IODEPTH_MAX, Scenario};
 use crate::thread_usage::{Thread, ThreadUsage};
+use crate::vhost::frontend::Capacity;
 
 /// Bytes of a request that reads the disk for the first time, and how many there are at once.
 const FIRST_BLOCK_BYTES: u64 = 256 << 10;
@@ -23,7 +24,7 @@ const FIRST_MS_MAX: u64 = 3_000;
 /// What every point is measured with.
 pub(super) struct Rig<'a> {
     pub(super) scenario: &'a Scenario,
-    pub(super) disk: &'a (dyn Disk + Sync),
+    pub(super) target: Target<'a>,
     pub(super) cpus: Pair,
     pub(super) clock: Clock,
     pub(super) interrupt: &'a Interrupt,
@@ -32,16 +33,15 @@ pub(super) struct Rig<'a> {
 /// What is counted at either end of the measured time.
 #[derive(Clone, Copy)]
 pub(super) struct Counted {
-    pub(super) worker: QueueSnapshot,
+    pub(super) worker: WorkerCounters,
     pub(super) client_thread: ThreadUsage,
     pub(super) worker_thread: ThreadUsage,
     pub(super) cpus: CpuTimes,
 }
 
 /// Refuses a scenario that `disk` cannot serve.
-pub(super) fn check(scenario: &Scenario, disk: &dyn Disk) -> Result<(), RunError> {
-    let geometry = disk.geometry();
-    let disk_bytes = geometry.capacity_sectors * 512;
+pub(super) fn check(scenario: &Scenario, disk: Capacity) -> Result<(), RunError> {
+    let disk_bytes = disk.disk_bytes;
     let block_bytes = u64::from(scenario.block_bytes());
     let bs = &scenario.bs;
     if block_bytes > disk_bytes {
@@ -49,14 +49,14 @@ pub(super) fn check(scenario: &Scenario, disk: &dyn Disk) -> Result<(), RunError
             "bs {bs}: more than the disk of {disk_bytes} bytes; use a larger one"
         )));
     }
-    if !block_bytes.is_multiple_of(u64::from(geometry.block_bytes)) {
+    if !block_bytes.is_multiple_of(u64::from(disk.block_bytes)) {
         return Err(RunError::Disk(format!(
             "bs {bs}: no multiple of the disk's blocks of {} bytes; use a larger one",
-            geometry.block_bytes
+            disk.block_bytes
         )));
     }
     let reads_only = scenario.rw.access(scenario.rwmixread).read_percent == 100;
-    if geometry.read_only && !reads_only {
+    if disk.read_only && !reads_only {
         return Err(RunError::Disk(format!(
             "rw {}: the disk is read-only; use rw = \"randread\"",
             scenario.rw
@@ -72,7 +72,7 @@ impl Rig<'_> {
         self.on_client(|| {
             let shape = self.first_shape();
             let mut client = Client::new(&shape).map_err(LoopbackError::Memory)?;
-            let _loopback = Loopback::start(self.disk, self.cpus.worker, &client)?;
+            let _service = self.target.serve(&mut client, self.cpus.worker)?;
             let window = Window {
                 ramp_ns: 0,
                 runtime_ns: FIRST_MS_MAX * 1_000_000,
@@ -89,7 +89,7 @@ impl Rig<'_> {
     }
 
     fn first_shape(&self) -> ClientShape {
-        let disk_bytes = self.disk.geometry().capacity_sectors * 512;
+        let disk_bytes = self.target.capacity().disk_bytes;
         ClientShape {
             features: self.scenario.ring.features(),
             queue_size: 64,
@@ -127,19 +127,22 @@ impl Rig<'_> {
 
     fn point(&self, round: u32, load: PointLoad) -> Result<Point, RunError> {
         let mut client = Client::new(&self.shape(load)).map_err(LoopbackError::Memory)?;
-        let loopback = Loopback::start(self.disk, self.cpus.worker, &client)?;
-        let (client_thread, worker_thread) = (Thread::this(), Thread::named(WORKER));
+        let service = self.target.serve(&mut client, self.cpus.worker)?;
+        let (client_thread, worker_thread) = (Thread::this(), service.worker());
         let mut counted = Vec::with_capacity(2);
         let mut count = || {
-            counted.push(Counted {
-                worker: loopback.counters(),
-                client_thread: client_thread.usage(),
-                worker_thread: worker_thread
-                    .as_ref()
-                    .map(Thread::usage)
-                    .unwrap_or_default(),
-                cpus: CpuTimes::read(&self.cpus),
-            });
+            // To ask a daemon takes a while, which is not to be in the threads' time.
+            let asked_first = counted.is_empty().then(|| service.counters());
+            let client_thread = client_thread.usage();
+            let worker_thread = worker_thread.as_ref().map(Thread::usage);
+            let cpus = CpuTimes::read(&self.cpus);
+            let worker = asked_first.unwrap_or_else(|| service.counters());
+            counted.push(worker.map(|worker| Counted {
+                worker,
+                client_thread,
+                worker_thread: worker_thread.unwrap_or_default(),
+                cpus,
+            }));
         };
         let window = Window {
             ramp_ns: u64::from(self.scenario.ramp_time_ms) * 1_000_000,
@@ -159,11 +162,12 @@ impl Rig<'_> {
             reason,
         };
         let measured = measured.map_err(|error| failed(error.to_string()))?;
-        if let Some(fault) = loopback.fault() {
+        if let Some(fault) = service.fault() {
             return Err(failed(format!(
                 "{fault}; this is a bug of pollux, report it"
             )));
         }
+        let counted = counted.into_iter().collect::<Result<Vec<_>, _>>()?;
         match counted.as_slice() {
             [before, after] => Ok(Point::new(round, load, &measured, before, after)),
             _ => Err(LoopbackError::Ended.into()),
@@ -181,7 +185,7 @@ impl Rig<'_> {
             queue_size: scenario.ring.size,
             requests: requests as u16,
             block_bytes: scenario.block_bytes(),
-            disk_bytes: self.disk.geometry().capacity_sectors * 512,
+            disk_bytes: self.target.capacity().disk_bytes,
             access: scenario.rw.access(scenario.rwmixread),
         }
     }

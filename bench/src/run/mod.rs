@@ -6,6 +6,7 @@ mod result;
 mod resume;
 mod summary;
 mod table;
+mod target;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -15,15 +16,19 @@ use crate::compare::Ending;
 use crate::cpus::{CpuError, Pair};
 use crate::environment::Environment;
 use crate::interrupt::{Interrupt, InterruptError};
-use crate::loopback::{Disk, LoopbackError, ping_pong};
+use crate::loopback::{LoopbackError, ping_pong};
 use crate::progress::{Course, Progress};
 use crate::scenario::{LoadKind, Scenario};
+use crate::server::ServerError;
+use crate::vhost::FrontendError;
 use measure::Rig;
 use preflight::CpuTimes;
 pub use preflight::{Finding, Spoiler};
 pub(crate) use result::SCHEMA_VERSION;
 pub use result::{PingPong, Point, PointLoad, Run, WorkerCounters};
 pub use summary::Row;
+pub use target::Source;
+use target::Target;
 
 /// Why there is no result, not even of one round.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +42,15 @@ pub enum RunError {
     /// The worker or the client.
     #[error(transparent)]
     Loopback(#[from] LoopbackError),
+    /// The daemon.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    /// Its queue.
+    #[error(transparent)]
+    Frontend(#[from] FrontendError),
+    /// What it has counted.
+    #[error("the daemon has no queue; look at `pollux status`")]
+    NoCounters,
     /// The disk does not suit the scenario.
     #[error("{0}")]
     Disk(String),
@@ -59,13 +73,13 @@ pub enum RunError {
 /// First guess of what a point takes beside its load.
 const OVERHEAD: Duration = Duration::from_millis(30);
 
-/// Measures `scenario` over `disk`. Progress and what spoils the figures go to standard error. Ctrl-C, and a load
+/// Measures `scenario` over what `source` serves. Progress and what spoils the figures go to standard error. Ctrl-C, and a load
 /// that fails in a later round, end it early with the rounds finished so far.
 ///
 /// # Errors
 /// No round was finished.
-pub fn run(scenario: &Scenario, disk: &(dyn Disk + Sync)) -> Result<Run, RunError> {
-    go_on(scenario, disk, None)
+pub fn run(scenario: &Scenario, source: Source<'_>) -> Result<Run, RunError> {
+    go_on(scenario, source, None)
 }
 
 /// Measures the rounds that `earlier` lacks, and returns all of them.
@@ -73,26 +87,19 @@ pub fn run(scenario: &Scenario, disk: &(dyn Disk + Sync)) -> Result<Run, RunErro
 /// # Errors
 /// As [`run`], and [`RunError::Resume`] when `earlier` was another scenario, on another machine or with another
 /// build, or has all rounds.
-pub fn resume(
-    scenario: &Scenario,
-    disk: &(dyn Disk + Sync),
-    earlier: Run,
-) -> Result<Run, RunError> {
-    go_on(scenario, disk, Some(earlier))
+pub fn resume(scenario: &Scenario, source: Source<'_>, earlier: Run) -> Result<Run, RunError> {
+    go_on(scenario, source, Some(earlier))
 }
 
-fn go_on(
-    scenario: &Scenario,
-    disk: &(dyn Disk + Sync),
-    earlier: Option<Run>,
-) -> Result<Run, RunError> {
+fn go_on(scenario: &Scenario, source: Source<'_>, earlier: Option<Run>) -> Result<Run, RunError> {
     let cpus = Pair::choose(scenario.cpus.client, scenario.cpus.worker)?;
-    measure::check(scenario, disk)?;
     let environment = Environment::look();
     if let Some(earlier) = &earlier {
         resume::check(earlier, scenario, cpus, &environment)?;
     }
     let interrupt = Interrupt::install()?;
+    let target = Target::open(source, scenario, &cpus, &interrupt)?;
+    measure::check(scenario, target.capacity())?;
     let mut preflight = preflight::look(&cpus);
     for finding in &preflight {
         eprintln!("preflight: {}", finding.text);
@@ -106,12 +113,16 @@ fn go_on(
         started_unix_s = earlier.started_unix_s;
         (points, ping_pongs) = (earlier.points, earlier.ping_pong);
     }
-    let mut bench = Bench::new(scenario, disk, cpus, &interrupt, points, ping_pongs);
+    let mut bench = Bench::new(scenario, target, cpus, &interrupt, points, ping_pongs);
     let ending = bench.all()?;
     preflight.extend(CpuTimes::read(&cpus).since(&times).steal());
     let Bench {
-        points, ping_pongs, ..
+        points,
+        ping_pongs,
+        rig,
+        ..
     } = bench;
+    rig.target.stop()?;
     preflight.extend(preflight::errors(&points));
     preflight.extend(preflight::waited(&points));
     Ok(Run::new(
@@ -142,7 +153,7 @@ struct Bench<'a> {
 impl<'a> Bench<'a> {
     fn new(
         scenario: &'a Scenario,
-        disk: &'a (dyn Disk + Sync),
+        target: Target<'a>,
         cpus: Pair,
         interrupt: &'a Interrupt,
         points: Vec<Point>,
@@ -163,7 +174,7 @@ impl<'a> Bench<'a> {
             scenario,
             rig: Rig {
                 scenario,
-                disk,
+                target,
                 cpus,
                 clock: Clock::new(),
                 interrupt,

@@ -141,7 +141,8 @@ pub struct WorkerCounters {
 }
 
 impl WorkerCounters {
-    fn between(before: &QueueSnapshot, after: &QueueSnapshot) -> Self {
+    fn since(&self, before: &Self) -> Self {
+        let after = self;
         Self {
             requests: after.requests - before.requests,
             errors: after.errors - before.errors,
@@ -153,6 +154,23 @@ impl WorkerCounters {
             kicks: after.kicks - before.kicks,
             interrupts: after.interrupts - before.interrupts,
             backend_system_calls: after.backend_system_calls - before.backend_system_calls,
+        }
+    }
+}
+
+impl From<QueueSnapshot> for WorkerCounters {
+    fn from(counted: QueueSnapshot) -> Self {
+        Self {
+            requests: counted.requests,
+            errors: counted.errors,
+            bytes_read: counted.bytes_read,
+            bytes_written: counted.bytes_written,
+            polls_busy: counted.polls_busy,
+            polls_idle: counted.polls_idle,
+            sleeps: counted.sleeps,
+            kicks: counted.kicks,
+            interrupts: counted.interrupts,
+            backend_system_calls: counted.backend_system_calls,
         }
     }
 }
@@ -195,7 +213,7 @@ impl Point {
         before: &Counted,
         after: &Counted,
     ) -> Self {
-        let worker = WorkerCounters::between(&before.worker, &after.worker);
+        let worker = after.worker.since(&before.worker);
         let worker_thread = after.worker_thread.since(before.worker_thread);
         let client_thread = after.client_thread.since(before.client_thread);
         let each = |cpu_ns: u64| cpu_ns as f64 / worker.requests.max(1) as f64;

@@ -40,7 +40,7 @@ pub(crate) fn measured(change: impl FnOnce(&mut Scenario)) -> Result<Run, RunErr
     let _alone = ALONE
         .lock()
         .unwrap_or_else(|poisoned| poisoned.into_inner());
-    run(&scenario, &null())
+    run(&scenario, Source::Disk(&null()))
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn a_run_that_was_stopped_goes_on_with_the_rounds_that_it_lacks() {
         let _alone = ALONE
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner());
-        resume(scenario, &null(), earlier.clone())
+        resume(scenario, Source::Disk(&null()), earlier.clone())
     };
     let run = resumed(&scenario, &one).unwrap();
     assert_eq!(run.ending, Ending::Complete);
@@ -171,7 +171,9 @@ fn a_disk_that_does_not_suit_the_scenario_is_refused_before_anything_runs() {
     let refused = |change: fn(&mut Scenario)| {
         let mut scenario = parse("test.toml", TEXT).unwrap();
         change(&mut scenario);
-        run(&scenario, &large).unwrap_err().to_string()
+        run(&scenario, Source::Disk(&large))
+            .unwrap_err()
+            .to_string()
     };
     assert!(refused(|_| {}).contains("read-only"));
     assert!(refused(|scenario| scenario.bs = "512".to_owned()).contains("no multiple"));

@@ -2,7 +2,7 @@
 
 use super::{Scenario, parse};
 
-const FILES: [(&str, &str); 5] = [
+const FILES: [(&str, &str); 7] = [
     (
         "loopback-null.toml",
         include_str!("builtin/loopback-null.toml"),
@@ -22,6 +22,14 @@ const FILES: [(&str, &str); 5] = [
     (
         "loopback-ram.toml",
         include_str!("builtin/loopback-ram.toml"),
+    ),
+    (
+        "vhost-user-null.toml",
+        include_str!("builtin/vhost-user-null.toml"),
+    ),
+    (
+        "vhost-user-ram.toml",
+        include_str!("builtin/vhost-user-ram.toml"),
     ),
 ];
 

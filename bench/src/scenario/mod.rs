@@ -24,6 +24,8 @@ pub use pattern::Pattern;
 pub enum Transport {
     /// Through shared memory of this process, without the kernel.
     Loopback,
+    /// Through memory that a daemon of the run's own shares, which is told of it over a socket.
+    VhostUser,
 }
 
 /// One scenario.
@@ -100,6 +102,7 @@ impl fmt::Display for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Loopback => "loopback",
+            Self::VhostUser => "vhost-user",
         })
     }
 }

@@ -14,6 +14,7 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::interrupt::Interrupt;
@@ -91,6 +92,8 @@ pub struct Setup {
     pub poll: Option<String>,
     /// Folder for sockets.
     pub sockets: PathBuf,
+    /// Options of pollux, instead of those that it would have of these names.
+    pub options: Vec<(&'static str, String)>,
 }
 
 impl Setup {
@@ -116,6 +119,7 @@ pub struct Counters {
     /// Interrupts raised.
     pub interrupts: u64,
     /// Kicks received.
+    #[serde(default)]
     pub kicks: u64,
 }
 
@@ -193,11 +197,11 @@ impl Server {
         }
     }
 
-    /// Its own counters, one a virtqueue; `None` where it keeps none.
+    /// Its own counters, one a virtqueue, those that `C` has; `None` where it keeps none.
     ///
     /// # Errors
     /// The server does not answer, or not as expected.
-    pub fn counters(&self) -> Result<Option<Vec<Counters>>, ServerError> {
+    pub fn counters<C: DeserializeOwned>(&self) -> Result<Option<Vec<C>>, ServerError> {
         match &self.0 {
             Running::Pollux(pollux) => pollux.counters().map(Some),
             Running::Qemu(_) | Running::Rublk(_) | Running::Raw(_) => Ok(None),
@@ -355,6 +359,7 @@ mod tests {
             queue_size: 256,
             poll: None,
             sockets: folder.to_owned(),
+            options: Vec::new(),
         }
     }
 

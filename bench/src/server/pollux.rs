@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use nix::unistd::Pid;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
-use super::{Counters, ServerError, ServerKind, Setup, Variant, wait_until};
+use super::{ServerError, ServerKind, Setup, Variant, wait_until};
 use crate::cpus;
 use crate::interrupt::Interrupt;
 use crate::process::{self, Process};
@@ -37,19 +38,17 @@ struct Event {
 }
 
 #[derive(Deserialize)]
-struct Stats {
-    queues: Vec<Queue>,
+struct Stats<C> {
+    queues: Vec<Queue<C>>,
 }
 
 #[derive(Deserialize)]
-struct Queue {
+struct Queue<C> {
     index: u16,
-    requests: u64,
-    interrupts: u64,
-    #[serde(default)]
-    kicks: u64,
     #[serde(default)]
     fault: Option<String>,
+    #[serde(flatten)]
+    counters: C,
 }
 
 impl Pollux {
@@ -91,7 +90,7 @@ impl Pollux {
         self.process.pid()
     }
 
-    pub(super) fn counters(&self) -> Result<Vec<Counters>, ServerError> {
+    pub(super) fn counters<C: DeserializeOwned>(&self) -> Result<Vec<C>, ServerError> {
         let mut command = Command::new(&self.program);
         command.args(["stats", NAME, "--json"]);
         let finished = process::run(command, &[], STATS_LIMIT, None)?;
@@ -164,6 +163,10 @@ fn options(setup: &Setup, cpus: &[usize]) -> Vec<(&'static str, Option<String>)>
     }
     options.extend(poll(setup));
     options.push((bus.0, Some(bus.1)));
+    for (name, value) in &setup.options {
+        options.retain(|(other, _)| other != name);
+        options.push((name, Some(value.clone())));
+    }
     options
 }
 
@@ -193,15 +196,11 @@ fn attached_node(line: &str, socket: Option<&Path>) -> Option<PathBuf> {
 }
 
 /// What each queue has counted.
-fn counted(stats: &str) -> Result<Vec<Counters>, String> {
-    let stats: Stats = serde_json::from_str(stats).map_err(|e| e.to_string())?;
-    let counters = |queue: Queue| match queue.fault {
+fn counted<C: DeserializeOwned>(stats: &str) -> Result<Vec<C>, String> {
+    let stats: Stats<C> = serde_json::from_str(stats).map_err(|e| e.to_string())?;
+    let counters = |queue: Queue<C>| match queue.fault {
         Some(fault) => Err(format!("queue {} is broken: {fault}", queue.index)),
-        None => Ok(Counters {
-            requests: queue.requests,
-            interrupts: queue.interrupts,
-            kicks: queue.kicks,
-        }),
+        None => Ok(queue.counters),
     };
     stats.queues.into_iter().map(counters).collect()
 }
@@ -212,6 +211,7 @@ mod tests {
     use std::fs;
     use std::path::Path;
 
+    use crate::server::Counters;
     use crate::server::tests::{program, setup};
 
     #[test]
@@ -243,15 +243,15 @@ mod tests {
             {"index":0,"requests":10,"interrupts":4,"latency_ns":{"p50":1},"fault":null},
             {"index":1,"requests":5,"interrupts":1,"kicks":3}]}"#;
         assert_eq!(
-            counted(stats).unwrap(),
+            counted::<Counters>(stats).unwrap(),
             [counters(10, 4, 0), counters(5, 1, 3)]
         );
-        let broken = counted(&stats.replace("null", r#""looping chain""#)).unwrap_err();
+        let broken = counted::<Counters>(&stats.replace("null", r#""looping chain""#)).unwrap_err();
         assert!(
             broken.contains("queue 0 is broken: looping chain"),
             "{broken}"
         );
-        assert!(counted("{}").is_err());
+        assert!(counted::<Counters>("{}").is_err());
     }
 
     fn plain() -> Variant {
@@ -323,7 +323,7 @@ mod tests {
         let interrupt = Interrupt::install().unwrap();
         let pollux = Pollux::start(&plain(), &setup, &interrupt).unwrap();
         assert_eq!(pollux.node(), Path::new("/dev/null"));
-        assert_eq!(pollux.counters().unwrap(), [counters(7, 2, 0)]);
+        assert_eq!(pollux.counters::<Counters>().unwrap(), [counters(7, 2, 0)]);
         pollux.stop().unwrap();
         assert!(folder.path().join("stopped").exists());
         let arguments = fs::read_to_string(folder.path().join("arguments")).unwrap();

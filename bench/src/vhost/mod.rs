@@ -2,6 +2,7 @@
 //! the crate virtio-driver. No interrupt is asked for, and kicks are sent where the device asks for them only.
 
 mod closed_loop;
+pub(crate) mod frontend;
 mod queue;
 
 use std::io;
@@ -17,6 +18,7 @@ use crate::cpus::{self, CpuError};
 use crate::interrupt::Interrupt;
 use crate::load::LoadResult;
 use crate::transport::Transport;
+pub use frontend::FrontendError;
 use queue::VhostQueue;
 
 /// Descriptors of one read: header, data, status.

@@ -1,5 +1,6 @@
 //! `pollux bench list` and `pollux bench run`: scenarios.
 
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -10,8 +11,8 @@ use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use pollux_bench::compare::Ending;
 use pollux_bench::loopback::{Disk, Silent};
-use pollux_bench::run::{self, Run};
-use pollux_bench::scenario::{self, Scenario};
+use pollux_bench::run::{self, Run, Source};
+use pollux_bench::scenario::{self, Scenario, Transport};
 use pollux_control::device::{self, BackendSpec};
 use pollux_dataplane::backend::Backend;
 use pollux_dataplane::blk::Geometry;
@@ -34,6 +35,7 @@ const QUICK: &str = "quick";
 const RUN_EXAMPLE: &str = "Examples:
   pollux bench run quick                             a look at everything, peers included, in a few minutes
   pollux bench run loopback-null                     the worker and a polling client, without the kernel
+  pollux bench run vhost-user-null                   a daemon of its own, reached through vhost-user
   pollux bench run loopback-ram --out results/ram    keep every value in results/ram/run.json
   pollux bench run loopback-ram --out results/ram --resume results/ram/run.json
                                                      the rounds that a run lacks that was stopped
@@ -104,12 +106,7 @@ impl RunArgs {
             return Ok(ExitCode::SUCCESS);
         }
         self.make_folder()?;
-        let disk = Served::open(&scenario.backend)?;
-        let run = match &self.resume {
-            None => run::run(&scenario, &disk),
-            Some(file) => run::resume(&scenario, &disk, super::earlier(file, "bench run")?),
-        };
-        let run = run.map_err(|e| e.to_string())?;
+        let run = self.measure(&scenario)?;
         if let Some(folder) = &self.out {
             let path = folder.join("run.json");
             fs::write(&path, json(&run)? + "\n").map_err(|e| unwritable(&path, &e))?;
@@ -119,6 +116,25 @@ impl RunArgs {
             eprintln!("{}", self.how_to_go_on());
         }
         print(&run, self.json)
+    }
+
+    fn measure(&self, scenario: &Scenario) -> Result<Run, String> {
+        let (disk, own);
+        let source = match scenario.transport {
+            Transport::Loopback => {
+                disk = Served::open(&scenario.backend)?;
+                Source::Disk(&disk)
+            }
+            Transport::VhostUser => {
+                own = env::current_exe().map_err(|e| format!("this program's path: {e}"))?;
+                Source::Program(&own)
+            }
+        };
+        let run = match &self.resume {
+            None => run::run(scenario, source),
+            Some(file) => run::resume(scenario, source, super::earlier(file, "bench run")?),
+        };
+        run.map_err(|e| e.to_string())
     }
 
     fn how_to_go_on(&self) -> String {

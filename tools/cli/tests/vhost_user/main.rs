@@ -14,6 +14,7 @@ mod paths;
 mod pause;
 mod qemu;
 mod sandbox;
+mod scenario;
 mod top;
 
 use std::io::{Read, Write};
