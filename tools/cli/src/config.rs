@@ -212,7 +212,7 @@ fn one(
         }
         Some(key) => format!("defaults.{key}"),
     };
-    let mut merged = pool::without_opposites(defaults, own);
+    let mut merged = keys::without_opposites(defaults, own);
     merged.extend(own.clone());
     let wrong = |WrongKey { key, reason }| source.wrong(&place(key.as_deref()), reason);
     let words = words(&merged, &keys::DEVICE).map_err(wrong)?;

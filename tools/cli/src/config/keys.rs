@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use clap::parser::ValueSource;
-use clap::{ArgMatches, Command, CommandFactory, FromArgMatches, Parser};
+use clap::{Arg, ArgMatches, Command, CommandFactory, FromArgMatches, Parser};
 use pollux_control::daemon::Wanted;
 use pollux_toml::nearest;
+use toml::Table;
 
-use super::pool::is_opposite;
 use crate::output::one_line;
 use crate::serve::DeviceArgs;
 
@@ -61,6 +61,24 @@ impl Keys {
         Err(format!("unknown key `{key}`{near}"))
     }
 
+    /// Returns whether `one` and `other` cannot be had together.
+    pub(super) fn are_opposite(&self, one: &str, other: &str) -> bool {
+        let option = |key: &str| {
+            let long = key.replace('_', "-");
+            let mut options = self.command.get_arguments();
+            options.find(|it| it.get_long() == Some(&long))
+        };
+        let (Some(one), Some(other)) = (option(one), option(other)) else {
+            return false;
+        };
+        // Only one of the two may say so.
+        let refuses = |one: &Arg, other: &Arg| {
+            let opposites = self.command.get_arg_conflicts_with(one);
+            opposites.iter().any(|it| it.get_id() == other.get_id())
+        };
+        refuses(one, other) || refuses(other, one)
+    }
+
     /// Reads `words`, whose keys are known, as a command line.
     pub(super) fn matches(&self, words: &BTreeMap<String, String>) -> Result<ArgMatches, WrongKey> {
         let options = words.iter();
@@ -107,10 +125,12 @@ pub(super) fn device(words: &BTreeMap<String, String>) -> Result<Wanted, WrongKe
         reason,
     };
     let matches = DEVICE.matches(words)?;
+    let given = given(&matches);
     let mut keys = DEVICE.values(&matches, |_| true);
-    if keys.contains_key("pool") {
-        keys.retain(|key, _| !is_opposite(key));
-    }
+    // What is not given and has no part in the device.
+    keys.retain(|key, _| {
+        given.contains_key(key) || !given.keys().any(|it| DEVICE.are_opposite(it, key))
+    });
     let args = DeviceArgs::from_arg_matches(&matches);
     let args = args.map_err(|error| wrong(None, error.to_string()))?;
     let wanted = args
@@ -119,6 +139,13 @@ pub(super) fn device(words: &BTreeMap<String, String>) -> Result<Wanted, WrongKe
     let checked = wanted.options.check(&[]);
     checked.map_err(|error| wrong(None, error.to_string()))?;
     Ok(wanted)
+}
+
+/// Returns the `defaults` without what cannot be had together with a device's `own` keys.
+pub(super) fn without_opposites(defaults: &Table, own: &Table) -> Table {
+    let mut left = defaults.clone();
+    left.retain(|key, _| !own.keys().any(|it| DEVICE.are_opposite(it, key)));
+    left
 }
 
 /// Returns the keys of a device that a command line has, without those whose value is the default.

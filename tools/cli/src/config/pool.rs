@@ -26,14 +26,6 @@ pub(super) struct PoolLine {
     poll: PollArgs,
 }
 
-/// What a device on a thread of its own has, and one in a pool has not.
-const OWN: [&str; 3] = ["cpus", "poll", "poll_us"];
-
-/// Returns whether a device that is in a pool cannot have `key`.
-pub(super) fn is_opposite(key: &str) -> bool {
-    OWN.contains(&key)
-}
-
 static POOL: LazyLock<Keys> = LazyLock::new(Keys::of::<PoolLine>);
 
 /// Returns pool `index`, and its keys with every default.
@@ -80,16 +72,4 @@ pub(super) fn check(name: &str, pools: &[PoolOptions]) -> Result<(), String> {
         Some(near) => format!("no pool '{name}'; did you mean '{near}'?"),
         None => format!("no pool '{name}': describe it below [[pool]]"),
     })
-}
-
-/// Returns the `defaults` without what cannot be had together with a device's `own` keys.
-pub(super) fn without_opposites(defaults: &Table, own: &Table) -> Table {
-    let mut left = defaults.clone();
-    if own.contains_key("pool") {
-        left.retain(|key, _| !is_opposite(key));
-    }
-    if own.keys().any(|key| is_opposite(key)) {
-        left.remove("pool");
-    }
-    left
 }

@@ -197,6 +197,21 @@ fn a_device_in_a_pool_leaves_waiting_to_it() {
 }
 
 #[test]
+fn a_device_of_vhost_user_leaves_what_is_of_vduse_alone() {
+    let text = SOUND
+        .replace("poll = \"busy\"\n", "poll = \"busy\"\numem = \"anon\"\n")
+        .replace("cpus = [0]\n", "vhost_user = \"/run/d1.vhost\"\n");
+    let (document, plan) = understand("a.toml", &text).unwrap();
+    assert_eq!(plan.devices[0].keys["umem"], "anon");
+    let other = &plan.devices[1].keys;
+    assert!(!other.contains_key("umem") && !other.contains_key("irq_cpus"));
+    assert_eq!(other["poll"], "busy");
+    let text = pollux_toml::to_string(&document);
+    let (_, again) = understand("again", &text).unwrap_or_else(|e| panic!("{e}: {text}"));
+    assert_eq!(again.devices[1].keys, plan.devices[1].keys);
+}
+
+#[test]
 fn mistakes_about_pools_are_placed() {
     for (from, to, expected) in [
         (
